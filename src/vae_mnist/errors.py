@@ -1,0 +1,29 @@
+"""Every error this project raises on purpose. Each says what was expected, what came and what to do."""
+
+
+class VaeMnistError(Exception):
+    """Base of all errors below; `except VaeMnistError` catches every one of them."""
+
+
+class ConfigError(VaeMnistError, ValueError):
+    """A parameter is unknown, of the wrong type, out of range, or impossible on this machine."""
+
+
+class DataError(VaeMnistError, ValueError):
+    """Digits or their files are missing, damaged, or not those a run was trained on."""
+
+
+class CheckpointError(VaeMnistError, ValueError):
+    """A checkpoint is missing, unreadable, or of another format."""
+
+
+class ResumeError(CheckpointError):
+    """A run cannot go on: its settings or data differ from those of its newest checkpoint."""
+
+
+class InputError(VaeMnistError, ValueError):
+    """An argument has the wrong shape, type or range."""
+
+
+class NonFiniteLossError(VaeMnistError, ArithmeticError):
+    """The training loss became infinite or not a number."""

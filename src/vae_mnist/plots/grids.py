@@ -1,0 +1,110 @@
+"""Grids of digits, drawn pixel for pixel: nothing is resampled, and no axes stand around a digit."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .captions import FOOTER, HEADER, INK, MARGIN, MUTED, Caption, page
+
+GAP = 4  # pixels between tiles
+MIN_WIDTH = 640  # narrower pages would cut their captions
+PAPER = 246  # grey of a tile's ground, so that tiles show on the white page
+
+
+def sample_grid(images: Tensor, columns: int, caption: Caption) -> Figure:
+    """Digits row by row.
+
+    Args:
+        images: (N, 1, H, W), pixel means in [0, 1].
+        columns: digits to a row.
+        caption: the words around it.
+    """
+    rows = [images[start : start + columns] for start in range(0, len(images), columns)]
+    return _grid(rows, _scale(images, 112), caption)
+
+
+def reconstruction_grid(originals: Tensor, reconstructions: Tensor, columns: int, caption: Caption) -> Figure:
+    """Originals, each above its reconstruction.
+
+    Args:
+        originals: (N, 1, H, W) in [0, 1].
+        reconstructions: likewise, in the same order.
+        columns: digits to a row.
+        caption: the words around it.
+    """
+    rows, breaks = [], []
+    for start in range(0, len(originals), columns):
+        rows += [originals[start : start + columns], reconstructions[start : start + columns]]
+        breaks.append(len(rows) - 1)
+    return _grid(rows, _scale(originals, 84), caption, breaks=breaks)
+
+
+def interpolation_strips(strips: Sequence[Tensor], caption: Caption) -> Figure:
+    """One row a path.
+
+    Args:
+        strips: (S, 1, H, W) in [0, 1] each: an original, the decoded path, the other original.
+        caption: the words around it.
+    """
+    return _grid(list(strips), _scale(strips[0], 84), caption, set_apart_ends=True)
+
+
+def traversal_grid(images: Tensor, labels: Sequence[str], caption: Caption) -> Figure:
+    """One row a latent dimension, its value growing from left to right.
+
+    Args:
+        images: (D x V, 1, H, W) in [0, 1], one dimension after another.
+        labels: D, for the left edge.
+        caption: the words around it.
+    """
+    values = len(images) // len(labels)
+    return _grid(list(images.split(values)), _scale(images, 84), caption, labels=labels)
+
+
+def _grid(
+    rows: list[Tensor],
+    scale: int,
+    caption: Caption,
+    *,
+    labels: Sequence[str] = (),
+    breaks: Sequence[int] = (),
+    set_apart_ends: bool = False,
+) -> Figure:
+    height, width = (size * scale for size in rows[0].shape[-2:])
+    label_width = 92 if labels else 0
+    apart = 4 * GAP if set_apart_ends else 0
+    columns = max(len(row) for row in rows)
+    content = label_width + columns * (width + GAP) - GAP + 2 * apart
+    tops = [index * (height + GAP) + sum(3 * GAP for line in breaks if line < index) for index in range(len(rows))]
+    page_width = max(MIN_WIDTH, content + 2 * MARGIN)
+    page_height = HEADER + 2 * GAP + tops[-1] + height + 2 * GAP + FOOTER
+    figure = page(page_width, page_height, caption)
+    left = (page_width - content) // 2 + label_width
+
+    canvas = np.full((tops[-1] + height, content - label_width), 255, dtype=np.uint8)
+    for top, row in zip(tops, rows, strict=True):
+        for column, image in enumerate(row):
+            x = column * (width + GAP) + (apart if column > 0 else 0) + (apart if column == columns - 1 else 0)
+            canvas[top : top + height, x : x + width] = _ink(image, scale)
+    figure.figimage(canvas, left, FOOTER + 2 * GAP, cmap="gray", vmin=0, vmax=255, origin="upper")
+    for top, label in zip(tops, labels, strict=False):
+        y = 1 - (HEADER + 2 * GAP + top + height / 2) / page_height
+        figure.text((left - 12) / page_width, y, label, size=9, color=INK, ha="right", va="center")
+    if set_apart_ends:
+        for x, text in ((left, "original"), (left + content - width, "original")):
+            figure.text((x + width / 2) / page_width, 1 - HEADER / page_height, text, size=8, color=MUTED, ha="center")
+    return figure
+
+
+def _ink(image: Tensor, scale: int) -> NDArray[np.uint8]:
+    """One digit (1, H, W) as dark ink on paper, each pixel a square of `scale` screen pixels."""
+    grey = PAPER * (1 - image[0].clamp(0, 1).numpy())
+    return np.kron(np.rint(grey).astype(np.uint8), np.ones((scale, scale), dtype=np.uint8))
+
+
+def _scale(images: Tensor, pixels: int) -> int:
+    """Screen pixels per pixel, so that a tile is about `pixels` wide."""
+    return max(1, pixels // images.shape[-1])

@@ -1,0 +1,134 @@
+"""Digits as arrays: what they are, where they came from, how they are split, scaled, binarised and identified."""
+
+import hashlib
+from typing import Any, NamedTuple, TypedDict
+
+import torch
+from torch import Tensor
+
+from .errors import DataError, InputError
+
+
+class Digits(TypedDict):
+    """Images (N, 1, H, W) uint8, 0..255, and labels (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class RawDigits(NamedTuple):
+    """Digits as read, with their provenance."""
+
+    name: str  # for captions: "MNIST"
+    source: str  # where they were read, in words
+    files: dict[str, dict[str, Any]]  # file name -> {"bytes", "sha256", "known"}
+    train: Digits
+    test: Digits
+
+
+def check_digits(digits: Digits, what: str) -> None:
+    """Refuse digits of the wrong shape, type or length.
+
+    Raises:
+        DataError: naming `what`, what was expected and what came.
+    """
+    images, labels = digits["images"], digits["labels"]
+    ok = images.dtype == torch.uint8 and images.ndim == 4 and labels.dtype == torch.int64  # noqa: PLR2004
+    if not ok or labels.shape != images.shape[:1]:
+        raise DataError(
+            f"{what}: expected images (N, 1, H, W) uint8 and labels (N,) int64, got {tuple(images.shape)} "
+            f"{images.dtype} and {tuple(labels.shape)} {labels.dtype}. Run kedro run --pipeline=ingest again."
+        )
+
+
+def hold_out(digits: Digits, size: int) -> tuple[Digits, Digits]:
+    """Keep the last `size` training digits for validation.
+
+    Returns:
+        (train, validation), each in file order.
+
+    Raises:
+        DataError: no training digit would be left.
+    """
+    count = len(digits["labels"])
+    if size >= count:
+        raise DataError(
+            f"ingest.validation_size: expected fewer than the {count:,} training digits, "
+            f"got {size:,}: none would be left."
+        )
+    keep = count - size
+    # clone: a slice would drag the whole storage into its file
+    train = Digits(images=digits["images"][:keep].clone(), labels=digits["labels"][:keep].clone())
+    return train, Digits(images=digits["images"][keep:].clone(), labels=digits["labels"][keep:].clone())
+
+
+def digits_sha256(digits: Digits) -> str:
+    """Identify digits by shape, pixels and labels, in their order; hexadecimal."""
+    digest = hashlib.sha256(str(tuple(digits["images"].shape)).encode())
+    for tensor in (digits["images"], digits["labels"]):
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def as_pixels(images: Tensor) -> Tensor:
+    """Pixels as float32 in [0, 1].
+
+    Args:
+        images: uint8 in 0..255, which is scaled, or float in [0, 1], which is passed on.
+
+    Raises:
+        InputError: floats outside [0, 1], or another type.
+    """
+    if images.dtype == torch.uint8:
+        return images.to(torch.float32).div_(255)
+    if not images.is_floating_point():
+        raise InputError(f"images: expected uint8 in 0..255 or floats in [0, 1], got {images.dtype}.")
+    if images.numel() and not (images.min() >= 0 and images.max() <= 1):
+        raise InputError(
+            f"images: expected floats in [0, 1], got {images.min().item():.4g} to {images.max().item():.4g}. "
+            "Divide 8-bit pixels by 255, or hand them over as uint8."
+        )
+    return images.float()
+
+
+def binarise(images: Tensor, seed: int) -> tuple[Tensor, str]:
+    """Draw each pixel once, 1 with its grey value as probability (Salakhutdinov & Murray 2008).
+
+    Args:
+        images: (N, 1, H, W) uint8.
+        seed: of the draw.
+
+    Returns:
+        (N, 1, H, W) uint8, each 0 or 255, and the sha256 of the draw, hexadecimal.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    # 255 x uniform < pixel: never for 0, always for 255.
+    drawn = torch.empty_like(images)
+    for start in range(0, len(images), 10_000):
+        part = images[start : start + 10_000]
+        drawn[start : start + 10_000] = (torch.rand(part.shape, generator=generator) * 255 < part) * 255
+    return drawn, hashlib.sha256(drawn.numpy().data).hexdigest()
+
+
+def data_card(raw: RawDigits, train: Digits, validation: Digits, test: Digits) -> dict[str, Any]:
+    """Say which digits these are: name, counts, source, checksums (JSON)."""
+    splits = {"train": train, "validation": validation, "test": test}
+    counts = {split: len(digits["labels"]) for split, digits in splits.items()}
+    return {
+        "name": raw.name,
+        "title": _title(raw.name, counts),
+        "source": raw.source,
+        "counts": counts,
+        "image_shape": list(train["images"].shape[1:]),
+        "class_counts": {
+            split: torch.bincount(digits["labels"], minlength=10).tolist() for split, digits in splits.items()
+        },
+        "train_pixel_mean": round(train["images"].sum(dtype=torch.int64).item() / train["images"].numel() / 255, 6),
+        "sha256": {split: digits_sha256(digits) for split, digits in splits.items()},
+        "files": raw.files,
+    }
+
+
+def _title(name: str, counts: dict[str, int]) -> str:
+    held_out = f" + {counts['validation']:,} validation" if counts["validation"] else ""
+    return f"{name}: {counts['train']:,} training{held_out} + {counts['test']:,} test digits"
