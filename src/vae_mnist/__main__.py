@@ -1,0 +1,24 @@
+"""`python -m vae_mnist` is `kedro run`, also where only the package is installed."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.cli.utils import find_run_command
+from kedro.framework.project import configure_project
+
+
+def main(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    """Run the project in the working folder; takes the options of `kedro run`."""
+    # Away from the project there is no .telemetry file to say no.
+    if not Path(".telemetry").exists():
+        os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
+    package = Path(__file__).parent.name
+    configure_project(package)
+    kwargs["standalone_mode"] = not hasattr(sys, "ps1")
+    return find_run_command(package)(*args, **kwargs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The newest checkpoint to metrics."""

@@ -1,0 +1,68 @@
+"""New digits as tensors, as one grid, and as single images."""
+
+from collections.abc import Callable
+from math import ceil, sqrt
+from typing import Any
+
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from ...checkpoints import Checkpoint, model_from_checkpoint
+from ...config import GenerateConfig
+from ...errors import CheckpointError
+from ...plots import Caption, sample_grid
+from ...sampling import decode, prior_codes
+
+GRID_LIMIT = 400  # digits on one page
+
+
+def generate_digits(
+    checkpoints: dict[str, Callable[[], Checkpoint]], config: GenerateConfig
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Decode codes drawn from the prior.
+
+    Args:
+        checkpoints: oldest first.
+        config: how many, from which seed and checkpoint.
+
+    Returns:
+        {"images": (N, 1, H, W) float32 pixel means in [0, 1], "codes": (N, Z)} and the facts for the caption.
+
+    Raises:
+        CheckpointError: no checkpoint of that name.
+    """
+    name = list(checkpoints)[-1] if config.checkpoint == "newest" else config.checkpoint
+    if name not in checkpoints:
+        raise CheckpointError(
+            f"generate.checkpoint: expected 'newest' or one of {_names(list(checkpoints))}, got {name!r}."
+        )
+    checkpoint = checkpoints[name]()
+    model = model_from_checkpoint(checkpoint)
+    codes = prior_codes(model, config.count, seed=config.seed)
+    facts = {"dataset": checkpoint["dataset"], "row": checkpoint["history"][-1], "seed": config.seed}
+    return {"images": decode(model, codes), "codes": codes}, facts
+
+
+def draw_digits(tensors: dict[str, Tensor], facts: dict[str, Any], run: str) -> Figure:
+    """One page of them, as square as can be; at most GRID_LIMIT."""
+    images = tensors["images"]
+    shown = images[:GRID_LIMIT]
+    what = f"{len(images):,} new digits" if len(shown) == len(images) else f"{len(shown)} of {len(images):,} new digits"
+    title = f"{what}, seed {facts['seed']} (pixel means)"
+    return sample_grid(shown, ceil(sqrt(len(shown))), Caption.of(title, run, facts["dataset"], facts["row"]))
+
+
+def to_images(tensors: dict[str, Tensor]) -> dict[str, Callable[[], Image.Image]]:
+    """Single images, white on black as MNIST has them; each is made when it is written."""
+    digits = tensors["images"]
+    width = len(str(len(digits)))
+    return {f"digit_{index:0{max(4, width)}d}": _lazy(image) for index, image in enumerate(digits, start=1)}
+
+
+def _lazy(image: Tensor) -> Callable[[], Image.Image]:
+    return lambda: Image.fromarray((image[0] * 255).round().byte().numpy())
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:3])}, …, {', '.join(names[-2:])}"  # noqa: PLR2004

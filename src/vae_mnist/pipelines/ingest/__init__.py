@@ -1,0 +1,1 @@
+"""MNIST to tensors."""

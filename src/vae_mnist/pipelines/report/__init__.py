@@ -1,0 +1,1 @@
+"""Checkpoints and losses to pictures and tables."""

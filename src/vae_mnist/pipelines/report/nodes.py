@@ -1,0 +1,170 @@
+"""Pictures and tables of a run, all from its checkpoints and the test digits."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from PIL.Image import Image
+from plotly.graph_objects import Figure as PlotlyFigure
+from torch import Tensor
+
+from ...checkpoints import Checkpoint, check_dataset, model_from_checkpoint
+from ...config import ReportConfig
+from ...metrics import posterior_statistics
+from ...models import VAE
+from ...plots import (
+    Caption,
+    animation,
+    interactive_loss_curves,
+    interpolation_strips,
+    latent_map,
+    loss_curves,
+    reconstruction_grid,
+    sample_grid,
+    traversal_grid,
+)
+from ...preprocessing import Digits, as_pixels
+from ...sampling import interpolate, reconstruct, sample, traverse
+
+Partitions = dict[str, Callable[[], Checkpoint]]
+LazyFigures = dict[str, Callable[[], Figure]]
+
+COLUMNS = {
+    "epoch": "counted from 1",
+    "loss": "bce + beta x kld",
+    "bce": "reconstruction: Bernoulli cross-entropy, summed over pixels",
+    "kld": "KL(q(z|x) || N(0, I)), summed over latent dimensions",
+    "neg_elbo": "bce + kld: the loss at beta 1",
+    "seconds": "wall time of the training pass",
+    "learning_rate": "of the epoch's last step",
+}
+
+
+def make_loss_table(checkpoints: Partitions, history: pd.DataFrame, run: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """One row an epoch, with run and data in each, and a companion that says what the columns mean.
+
+    Args:
+        checkpoints: oldest first.
+        history: as training wrote it.
+        run: the run's name.
+    """
+    dataset = _newest(checkpoints)["dataset"]
+    table = history.assign(run=run, data=dataset["title"])
+    card = {
+        "run": run,
+        "dataset": dataset,
+        "unit": "nats per image, averaged over images; lower is better",
+        "note": "grey pixels as Bernoulli means: an upper bound on the NLL of dynamically binarised MNIST, "
+        "no density of grey images",
+        "columns": COLUMNS,
+    }
+    return table, card
+
+
+def draw_loss_curves(table: pd.DataFrame, card: dict[str, Any]) -> tuple[Figure, PlotlyFigure]:
+    """Loss, BCE and KLD over the epochs, as a picture and for a browser."""
+    last = {str(name): value for name, value in table.iloc[-1].items()}
+    caption = Caption.of("Loss over the epochs", card["run"], card["dataset"], last)
+    return loss_curves(table, caption), interactive_loss_curves(table, caption)
+
+
+def draw_samples(checkpoints: Partitions, run: str, config: ReportConfig) -> tuple[LazyFigures, Figure]:
+    """A grid of samples for every epoch, all from the same codes, and the newest once more."""
+    return _one_an_epoch("sample", checkpoints, lambda checkpoint: _samples(checkpoint, run, config))
+
+
+def draw_reconstructions(
+    checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig
+) -> tuple[LazyFigures, Figure]:
+    """Originals above their reconstructions for every epoch, sorted by digit, and the newest once more."""
+    originals = as_pixels(test_digits["images"][_by_turns(test_digits["labels"], config.reconstructions)])
+
+    def draw(checkpoint: Checkpoint) -> Figure:
+        check_dataset(checkpoint, "test", test_digits)
+        caption = _caption("Test digits above their reconstructions", run, checkpoint)
+        return reconstruction_grid(originals, reconstruct(model_from_checkpoint(checkpoint), originals), 10, caption)
+
+    return _one_an_epoch("recon", checkpoints, draw)
+
+
+def draw_interpolations(checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig) -> Figure:
+    """Straight paths between the codes of test digits of different classes."""
+    checkpoint, model = _newest_model(checkpoints, test_digits)
+    ends = test_digits["images"][_by_turns(test_digits["labels"], 2 * config.interpolation_pairs)]
+    # Half a list apart, so that a path leads from one digit to another.
+    left, right = as_pixels(ends[: len(ends) // 2]), as_pixels(ends[len(ends) // 2 :])
+    codes = [model.encode(images)[0].detach() for images in (left, right)]
+    strips = [
+        torch.cat([first[None], interpolate(model, z1, z2, config.interpolation_steps), last[None]])
+        for first, last, z1, z2 in zip(left, right, *codes, strict=True)
+    ]
+    return interpolation_strips(strips, _caption("From one digit to another", run, checkpoint))
+
+
+def draw_latent_map(checkpoints: Partitions, test_digits: Digits, run: str) -> Figure:
+    """Posterior means of the test digits on two principal components."""
+    checkpoint, model = _newest_model(checkpoints, test_digits)
+    means, _ = posterior_statistics(model, test_digits["images"])
+    caption = _caption("Where the test digits lie in latent space", run, checkpoint)
+    return latent_map(means, test_digits["labels"], caption)
+
+
+def draw_traversal(checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig) -> Figure:
+    """The most active latent dimensions, each walked through from the code of a test digit."""
+    checkpoint, model = _newest_model(checkpoints, test_digits)
+    means, kl = posterior_statistics(model, test_digits["images"])
+    dimensions = kl.argsort(descending=True)[: config.traversal_dims].tolist()
+    values = torch.linspace(-config.traversal_range, config.traversal_range, config.traversal_steps)
+    images = traverse(model, means[:1], dimensions, values)
+    labels = [f"z{dimension}\n{kl[dimension]:.2f} nats" for dimension in dimensions]
+    title = f"The most active latent dimensions, from -{config.traversal_range:g} to {config.traversal_range:g}"
+    return traversal_grid(images, labels, _caption(title, run, checkpoint))
+
+
+def animate_samples(checkpoints: Partitions, run: str, config: ReportConfig) -> list[Image]:
+    """The sample grids as one animation, thinned evenly to at most `animation_frames` epochs."""
+    names = list(checkpoints)
+    count = min(len(names), config.animation_frames)
+    chosen = [names[round(at)] for at in torch.linspace(0, len(names) - 1, count).tolist()] if count > 1 else names[-1:]
+    figures = (_samples(checkpoints[name](), run, config) for name in chosen)
+    return animation(figures, config.animation_frame_ms)
+
+
+def _samples(checkpoint: Checkpoint, run: str, config: ReportConfig) -> Figure:
+    images = sample(model_from_checkpoint(checkpoint), config.sample_side**2, seed=config.seed)
+    return sample_grid(images, config.sample_side, _caption("Samples from the prior (pixel means)", run, checkpoint))
+
+
+def _one_an_epoch(
+    kind: str, checkpoints: Partitions, draw: Callable[[Checkpoint], Figure]
+) -> tuple[LazyFigures, Figure]:
+    """{"sample_epoch_001": …}: each figure is drawn when it is written, so that a long run needs no more memory."""
+
+    def later(read: Callable[[], Checkpoint]) -> Callable[[], Figure]:
+        return lambda: draw(read())
+
+    figures = {name.replace("vae", kind, 1): later(read) for name, read in checkpoints.items()}
+    return figures, draw(_newest(checkpoints))
+
+
+def _newest(checkpoints: Partitions) -> Checkpoint:
+    return list(checkpoints.values())[-1]()
+
+
+def _newest_model(checkpoints: Partitions, test_digits: Digits) -> tuple[Checkpoint, VAE]:
+    checkpoint = _newest(checkpoints)
+    check_dataset(checkpoint, "test", test_digits)
+    return checkpoint, model_from_checkpoint(checkpoint)
+
+
+def _caption(title: str, run: str, checkpoint: Mapping[str, Any]) -> Caption:
+    return Caption.of(title, run, checkpoint["dataset"], checkpoint["history"][-1])
+
+
+def _by_turns(labels: Tensor, count: int) -> Tensor:
+    """Positions of `count` digits whose labels run 0, 1, … 9, 0, 1, …; labels that run out are passed over."""
+    queues = [(labels == digit).nonzero().squeeze(1).tolist() for digit in labels.unique().tolist()]
+    turns = (queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue))
+    return torch.tensor([position for position, _ in zip(turns, range(count), strict=False)])
