@@ -71,7 +71,7 @@ def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
             f"{path}: refused, nothing of it was run. Expected a dict of tensors, numbers and text; it holds other "
             f"objects or is no checkpoint at all ({_first_line(error)})."
         ) from error
-    except (RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
+    except Exception as error:  # a reader of malformed bytes can fail in any way; each becomes one message
         raise CheckpointError(
             f"{path}: expected a file written by torch.save, but it cannot be read ({_first_line(error)}). "
             "Delete it; training goes on from the checkpoint before it."

@@ -41,7 +41,7 @@ class ProjectHooks:
             DataError: naming the missing input and the pipeline that makes it.
         """
         if "params:train" in pipeline.inputs():
-            from .training import resolve_device, resolve_precision
+            from .devices import resolve_device, resolve_precision
 
             config = TrainConfig.model_validate(self._parameters["train"])
             resolve_precision(config.precision, resolve_device(config.device))

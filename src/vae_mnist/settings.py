@@ -9,4 +9,9 @@ warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is depreca
 
 HOOKS = (ProjectHooks(),)
 
-CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # A preset names only what differs; by default it would replace a whole group of parameters.
+    "merge_strategy": {"parameters": "soft", "globals": "soft"},
+}

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from torch import Tensor
 from .batches import Batch, Batches
 from .checkpoints import FORMAT_VERSION, Checkpoint
 from .config import ModelConfig, ObjectiveConfig, ParameterGroup, TrainConfig
-from .errors import CheckpointError, ConfigError, NonFiniteLossError, ResumeError
+from .devices import Precision
+from .errors import CheckpointError, NonFiniteLossError, ResumeError
 from .losses import negative_elbo
 from .metrics import LossParts, loss_parts
 from .models import VAE, build_model
@@ -25,18 +26,6 @@ from .models import VAE, build_model
 FREE_SETTINGS = frozenset({"train.epochs", "train.resume", "train.device", "train.threads"})
 
 Progress = Callable[[Iterable[Batch], int], Iterable[Batch]]  # (batches, epoch) -> the same batches
-
-
-class Precision(NamedTuple):
-    """The arithmetic of the forward pass; parameters and losses are float32 in all of them."""
-
-    name: str
-    autocast: torch.dtype | None  # None: float32 throughout
-
-    @property
-    def scaled(self) -> bool:
-        """Whether small gradients would vanish without a gradient scaler."""
-        return self.autocast is torch.float16
 
 
 @dataclass
@@ -110,12 +99,9 @@ def start(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         network = build_model(model, tuple(image_shape)).to(device)
-        # Order and noise go on where the weights ended: no number is drawn twice.
-        generator = torch.Generator()
-        generator.set_state(torch.default_generator.get_state())
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=device.type in ("cpu", "cuda"))
     scaler = torch.amp.GradScaler(device.type, enabled=precision.scaled)
-    return TrainingState(network, optimizer, scaler, generator)
+    return TrainingState(network, optimizer, scaler, torch.Generator().manual_seed(config.seed))
 
 
 def restore(state: TrainingState, checkpoint: Checkpoint) -> TrainingState:
@@ -170,7 +156,8 @@ def snapshot(
         "dataset": dict(data_card),
         "versions": {
             "python": platform.python_version(),
-            **{package: version(package) for package in ("vae_mnist", "torch", "numpy")},
+            "torch": str(torch.__version__),  # says which build, where the package's metadata do not
+            "vae_mnist": version("vae_mnist"),
         },
     }
 
@@ -214,52 +201,6 @@ def check_resume(checkpoint: Checkpoint, run: str, settings: Mapping[str, Any], 
             + (" " if len(differences) == 1 else "\n")
             + f"Choose another run name: --params=run={name}{overrides} - or start over: --params=train.resume=false"
         )
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of `train.device`.
-
-    Raises:
-        ConfigError: this machine or this build of torch has no such device.
-    """
-    if name == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"train.device: expected one of the {torch.cuda.device_count()} CUDA cards that torch {torch.__version__} "
-            f"sees here, got {name!r}. Use --params=train.device=cpu or auto."
-        )
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError(
-            "train.device: 'mps' needs an Apple GPU, and there is none here. Use --params=train.device=cpu or auto."
-        )
-    return device
-
-
-def resolve_precision(name: str, device: torch.device) -> Precision:
-    """The arithmetic of `train.precision` on a device.
-
-    Raises:
-        ConfigError: the device does not offer it.
-    """
-    # Emulated bfloat16 is slower than float16.
-    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    if name == "auto":
-        name = "float32" if device.type != "cuda" else "bfloat16" if has_bfloat16 else "float16"
-    if name == "bfloat16" and device.type == "cuda" and not has_bfloat16:
-        raise ConfigError(
-            f"train.precision: {torch.cuda.get_device_name(device)} has no bfloat16. "
-            "Use --params=train.precision=float16."
-        )
-    if name != "float32" and device.type == "mps":
-        raise ConfigError(
-            f"train.precision: on mps expected float32, got {name!r}. Use --params=train.precision=float32 or auto."
-        )
-    dtypes = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    return Precision(name, dtypes[name])
 
 
 def _epoch_losses(

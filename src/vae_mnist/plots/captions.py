@@ -54,6 +54,7 @@ def page(width: int, height: int, caption: Caption) -> Figure:
     The middle starts HEADER pixels from the top and ends FOOTER pixels from the bottom.
     """
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    figure.add_axes((0, 0, 1, 1)).set_axis_off()  # IPython shows no figure without axes
     left = MARGIN / width
     figure.text(left, 1 - 18 / height, caption.title, size=15, weight="bold", color=INK, va="top")
     figure.text(left, 1 - 44 / height, caption.subtitle, size=10, color=MUTED, va="top")

@@ -10,13 +10,12 @@ from tqdm import tqdm
 from ...batches import Batch
 from ...checkpoints import Checkpoint, checkpoint_name
 from ...config import ModelConfig, ObjectiveConfig, TrainConfig
+from ...devices import resolve_device, resolve_precision
 from ...errors import DataError
 from ...preprocessing import Digits, check_digits, digits_sha256
 from ...training import (
     TrainingState,
     check_resume,
-    resolve_device,
-    resolve_precision,
     restore,
     run_settings,
     snapshot,

@@ -1,0 +1,65 @@
+"""Where training runs, and in which arithmetic."""
+
+from typing import NamedTuple
+
+import torch
+
+from .errors import ConfigError
+
+
+class Precision(NamedTuple):
+    """The arithmetic of the forward pass; parameters and losses are float32 in all of them."""
+
+    name: str
+    autocast: torch.dtype | None  # None: float32 throughout
+
+    @property
+    def scaled(self) -> bool:
+        """Whether small gradients would vanish without a gradient scaler."""
+        return self.autocast is torch.float16
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of `train.device`.
+
+    Raises:
+        ConfigError: this machine or this build of torch has no such device.
+    """
+    if name == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"train.device: expected one of the {torch.cuda.device_count()} CUDA cards that torch {torch.__version__} "
+            f"sees here, got {name!r}. Use --params=train.device=cpu or auto."
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(
+            "train.device: 'mps' needs an Apple GPU, and there is none here. Use --params=train.device=cpu or auto."
+        )
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> Precision:
+    """The arithmetic of `train.precision` on a device.
+
+    Raises:
+        ConfigError: the device does not offer it.
+    """
+    # Emulated bfloat16 is slower than float16.
+    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if name == "auto":
+        name = "float32" if device.type != "cuda" else "bfloat16" if has_bfloat16 else "float16"
+    if name == "bfloat16" and device.type == "cuda" and not has_bfloat16:
+        raise ConfigError(
+            f"train.precision: {torch.cuda.get_device_name(device)} has no bfloat16. "
+            "Use --params=train.precision=float16."
+        )
+    if name != "float32" and device.type == "mps":
+        raise ConfigError(
+            f"train.precision: on mps expected float32, got {name!r}. Use --params=train.precision=float32 or auto."
+        )
+    dtypes = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return Precision(name, dtypes[name])

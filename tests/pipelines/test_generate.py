@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from vae_mnist import load_model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trained(finished):
+    """A run of this file's own, with the weights of the run 'default'."""
+    assert finished.invoke("--pipeline=train", run="drawn").exit_code == 0
+
+
+@pytest.fixture(scope="module")
+def folder(finished, trained):
+    result = finished.invoke("--pipeline=generate", run="drawn", generate__count=10, generate__seed=7)
+    assert result.exit_code == 0, result.output
+    assert "08_reporting/drawn/generated" in result.output
+    return finished.path("08_reporting", "drawn", "generated")
+
+
+def test_digits_come_as_grid_as_pictures_and_as_tensors(folder):
+    assert (folder / "grid.png").is_file()
+    assert [path.name for path in sorted((folder / "digits").iterdir())] == [f"digit_{i:04d}.png" for i in range(1, 11)]
+    tensors = load_file(folder / "digits.safetensors")
+    assert tensors["images"].shape == (10, 1, 28, 28)
+    assert tensors["codes"].shape == (10, 4)
+
+
+def test_pictures_and_tensors_hold_the_same_digits(folder, checkpoint_path):
+    tensors = load_file(folder / "digits.safetensors")
+    with Image.open(folder / "digits" / "digit_0003.png") as picture:
+        pixels = np.asarray(picture)
+    assert pixels.shape == (28, 28)
+    assert np.array_equal(pixels, (tensors["images"][2, 0] * 255).round().byte().numpy())
+    expected = load_model(checkpoint_path).decode(tensors["codes"]).detach()
+    torch.testing.assert_close(tensors["images"], expected)
+    drawn = torch.randn(10, 4, generator=torch.Generator().manual_seed(7))
+    assert torch.equal(tensors["codes"], drawn)
+
+
+def test_a_named_checkpoint_is_used(finished, folder):
+    newest = load_file(folder / "digits.safetensors")["images"]
+    result = finished.invoke(
+        "--pipeline=generate", run="drawn", generate__count=10, generate__seed=7, generate__checkpoint="vae_epoch_001"
+    )
+    assert result.exit_code == 0
+    assert not torch.equal(load_file(folder / "digits.safetensors")["images"], newest)
+
+
+@pytest.mark.parametrize("name", ["vae_epoch_099", "../default/vae_epoch_001", "/etc/passwd"])
+def test_an_unknown_checkpoint_is_refused_with_those_there_are(finished, name):
+    result = finished.invoke("--pipeline=generate", run="drawn", generate__checkpoint=name)
+    assert result.exit_code == 1
+    assert "Error: generate.checkpoint: expected 'newest' or one of vae_epoch_001, vae_epoch_002" in result.output
+
+
+def test_fewer_digits_leave_no_old_ones(finished):
+    for count in (5, 3):
+        assert finished.invoke("--pipeline=generate", run="drawn", generate__count=count).exit_code == 0
+    assert len(list(finished.path("08_reporting", "drawn", "generated", "digits").iterdir())) == 3
+
+
+def test_a_large_number_is_shown_in_part(finished):
+    assert finished.invoke("--pipeline=generate", run="drawn", generate__count=500).exit_code == 0
+    folder = finished.path("08_reporting", "drawn", "generated")
+    assert len(list((folder / "digits").iterdir())) == 500
+    with Image.open(folder / "grid.png") as picture:
+        assert picture.width < 3000

@@ -1,0 +1,109 @@
+"""The report: which files there are, that they show what they say, and that making them again changes nothing."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ..conftest import LOSS_COLUMNS
+
+PICTURES = [
+    "samples.png", "recons.png", "loss_curves.png", "interpolations.png", "latent_map.png", "traversal.png",
+    "samples/sample_epoch_001.png", "samples/sample_epoch_002.png",
+    "recons/recon_epoch_001.png", "recons/recon_epoch_002.png",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(finished):
+    return finished.path("08_reporting", "default")
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_report_is_complete(folder):
+    tables = ["loss_table.csv", "loss_table.json", "loss_curves.json", "samples.gif"]
+    assert sorted(set(contents(folder)) - set(PICTURES)) == sorted(tables)
+    assert set(PICTURES) <= set(contents(folder))
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_large_enough_to_look_at_and_not_empty(folder, name):
+    with Image.open(folder / name) as picture:
+        pixels = np.asarray(picture.convert("L"))
+    assert min(pixels.shape) >= 400
+    assert pixels.std() > 10
+
+
+def test_the_newest_grid_is_that_of_the_last_epoch(folder):
+    assert (folder / "samples.png").read_bytes() == (folder / "samples" / "sample_epoch_002.png").read_bytes()
+    assert (folder / "recons.png").read_bytes() == (folder / "recons" / "recon_epoch_002.png").read_bytes()
+    assert (folder / "samples.png").read_bytes() != (folder / "samples" / "sample_epoch_001.png").read_bytes()
+
+
+def test_the_animation_has_a_frame_an_epoch(folder):
+    with Image.open(folder / "samples.gif") as gif:
+        assert gif.n_frames == 2
+
+
+def test_long_runs_are_thinned_in_the_animation(finished):
+    assert finished.invoke("--pipeline=train", run="long", train__epochs=5).exit_code == 0
+    assert finished.invoke("--nodes=animate_samples", run="long", report__animation_frames=3).exit_code == 0
+    with Image.open(finished.path("08_reporting", "long", "samples.gif")) as gif:
+        assert gif.n_frames == 3
+
+
+def test_the_loss_table_says_run_and_data_in_every_row(folder, finished):
+    table = pd.read_csv(folder / "loss_table.csv")
+    history = pd.read_csv(finished.path("07_model_output", "default", "history.csv"))
+    assert list(table.columns)[:9] == LOSS_COLUMNS
+    pd.testing.assert_frame_equal(table[history.columns], history)
+    assert set(table["run"]) == {"default"}
+    assert table["data"].str.contains("5,000-digit sample").all()
+
+
+def test_the_tables_companion_says_what_it_holds(folder, finished):
+    card = json.loads((folder / "loss_table.json").read_text(encoding="utf-8"))
+    data_card = json.loads(finished.path("05_model_input", "data_card.json").read_text(encoding="utf-8"))
+    assert card["dataset"] == data_card
+    assert "no density of grey images" in card["note"]
+    assert card["unit"].startswith("nats per image")
+
+
+def test_the_interactive_curves_hold_the_tables_numbers(folder):
+    figure = json.loads((folder / "loss_curves.json").read_text(encoding="utf-8"))
+    table = pd.read_csv(folder / "loss_table.csv")
+    assert len(figure["data"]) == 6  # loss, BCE, KLD; train and test
+    columns = [f"{split}_{part}" for part in ("loss", "bce", "kld") for split in ("train", "test")]
+    for trace, column in zip(figure["data"], columns, strict=True):
+        assert trace["name"] == column.partition("_")[0]
+        assert trace["y"] == pytest.approx(table[column].tolist())
+    assert "5,000-digit sample" in json.dumps(figure)
+
+
+def test_the_report_runs_on_its_own_and_makes_the_same_files_again(finished, folder):
+    before = contents(folder)
+    result = finished.run("--pipeline=report")
+    assert "DeprecationWarning" not in result.stdout + result.stderr
+    assert contents(folder) == before
+
+
+def test_grids_of_an_earlier_training_do_not_stay(project):
+    assert project.invoke(train__epochs=3).exit_code == 0
+    assert project.invoke(train__epochs=1, train__resume="false").exit_code == 0
+    names = set(contents(project.path("08_reporting", "default")))
+    assert "samples/sample_epoch_001.png" in names
+    assert not {name for name in names if "002" in name or "003" in name}
+
+
+@pytest.mark.parametrize("pipeline", ["report", "evaluate", "generate"])
+def test_before_any_training_it_says_what_to_do(project, pipeline):
+    result = project.invoke(f"--pipeline={pipeline}")
+    assert result.exit_code == 1
+    assert "Error: no checkpoints of run 'default' under" in result.output
+    assert result.output.rstrip().endswith("run kedro run first")
+    assert "Traceback" not in result.output

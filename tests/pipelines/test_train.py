@@ -1,0 +1,187 @@
+"""Training through the catalog: what it writes, and what happens when it is broken off, repeated or changed."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+
+from vae_mnist.checkpoints import read_checkpoint
+
+from ..conftest import LOSS_COLUMNS, as_params
+from ..test_training import same
+
+
+def checkpoints(project, run="default"):
+    return sorted(path.name for path in project.path("06_models", run).glob("*.pt"))
+
+
+def tensors(project, run, epoch):
+    return read_checkpoint(project.path("06_models", run, f"vae_epoch_{epoch:03d}.pt"))
+
+
+@pytest.fixture
+def ingested(project):
+    """A project with digits and nothing else."""
+    assert project.invoke("--pipeline=ingest").exit_code == 0
+    return project
+
+
+def test_every_epoch_leaves_a_checkpoint_and_a_row(finished):
+    assert checkpoints(finished) == ["vae_epoch_001.pt", "vae_epoch_002.pt"]
+    history = pd.read_csv(finished.path("07_model_output", "default", "history.csv"))
+    assert history["epoch"].tolist() == [1, 2]
+    assert list(history.columns)[:9] == LOSS_COLUMNS
+
+
+def test_each_epoch_logs_one_line(finished):
+    lines = [line for line in finished.first_run.stdout.splitlines() if " epoch " in line]
+    assert len(lines) == 2
+    history = pd.read_csv(finished.path("07_model_output", "default", "history.csv"))
+    for line, (_, row) in zip(lines, history.iterrows(), strict=True):
+        for split in ("train", "test"):
+            assert f"{split} loss {row[f'{split}_loss']:.2f} bce {row[f'{split}_bce']:.2f}" in line
+        assert line.endswith(f"{row['seconds']:.1f} s  {4000 / row['seconds']:,.0f} images/s")
+
+
+def test_a_log_file_holds_no_moving_bar(finished):
+    assert "\r" not in finished.first_run.stdout + finished.first_run.stderr
+    assert "batch/s" not in finished.first_run.stderr
+
+
+def test_the_same_seed_gives_identical_tensors_in_another_process(finished):
+    again = finished.run("--pipeline=train", run="again")
+    assert again.returncode == 0
+    assert same(tensors(finished, "default", 2), tensors(finished, "again", 2))
+
+
+def test_two_and_two_epochs_are_four(finished):
+    assert finished.invoke("--pipeline=train", run="four", train__epochs=4).exit_code == 0
+    assert finished.invoke("--pipeline=train", run="two", train__epochs=2).exit_code == 0
+    assert finished.invoke("--pipeline=train", run="two", train__epochs=4).exit_code == 0
+    assert same(tensors(finished, "four", 4), tensors(finished, "two", 4))
+
+
+def test_a_finished_run_says_so_and_does_nothing(ingested, caplog):
+    ingested.invoke("--pipeline=train")
+    before = {path: path.stat().st_mtime_ns for path in ingested.path("06_models", "default").iterdir()}
+    with caplog.at_level(logging.INFO):
+        assert ingested.invoke("--pipeline=train").exit_code == 0
+    assert "run 'default' is already trained: 2 epochs, 2 asked for" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in ingested.path("06_models", "default").iterdir()} == before
+
+
+def test_fewer_epochs_than_there_are_do_nothing_either(ingested):
+    ingested.invoke("--pipeline=train")
+    assert ingested.invoke("--pipeline=train", train__epochs=1).exit_code == 0
+    assert len(checkpoints(ingested)) == 2
+
+
+def test_changed_settings_are_refused_by_name(ingested):
+    ingested.invoke("--pipeline=train")
+    result = ingested.invoke("--pipeline=train", model__latent_dim=16)
+    assert result.exit_code == 1
+    assert (
+        "Error: model.latent_dim: the run 'default' has 4, you ask for 16. "
+        "Choose another run name: --params=run=z16,model.latent_dim=16 - or start over: --params=train.resume=false"
+    ) in result.output
+
+
+def test_changed_digits_are_refused_by_name(ingested):
+    ingested.invoke("--pipeline=train")
+    result = ingested.invoke("--pipelines=ingest,train", ingest__validation_size=100)
+    assert result.exit_code == 1
+    assert "data: the run 'default' was trained on 5,000-digit sample of MNIST: 4,000 training" in result.output
+    assert "the digits now are 5,000-digit sample of MNIST: 3,900 training + 100 validation" in result.output
+
+
+def test_starting_over_leaves_no_old_epoch(ingested):
+    ingested.invoke("--pipeline=train", train__epochs=3)
+    assert ingested.invoke("--pipeline=train", train__resume="false", train__epochs=1, train__seed=5).exit_code == 0
+    assert checkpoints(ingested) == ["vae_epoch_001.pt"]
+    assert tensors(ingested, "default", 1)["settings"]["train.seed"] == 5
+
+
+def test_runs_live_side_by_side(ingested):
+    ingested.invoke("--pipeline=train", run="a")
+    ingested.invoke("--pipeline=train", run="b", model__latent_dim=3)
+    assert tensors(ingested, "a", 2)["latent_dim"] == 4
+    assert tensors(ingested, "b", 2)["latent_dim"] == 3
+
+
+def test_digits_that_are_not_those_of_the_data_card_are_refused(ingested):
+    folder = ingested.path("05_model_input")
+    (folder / "test_digits.safetensors").replace(folder / "train_digits.safetensors")
+    ingested.path("05_model_input", "test_digits.safetensors").write_bytes(
+        (folder / "train_digits.safetensors").read_bytes()
+    )
+    result = ingested.invoke("--pipeline=train")
+    assert result.exit_code == 1
+    assert "train_digits: expected the digits of the data card" in result.output
+
+
+def test_a_non_finite_loss_ends_the_run_and_the_checkpoints_stay(ingested):
+    result = ingested.invoke("--pipeline=train", train__learning_rate=1e30)
+    assert result.exit_code == 1
+    assert "Error: the loss is not finite in epoch 1, step " in result.output
+    assert checkpoints(ingested) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a card that must not be there")
+def test_an_impossible_device_ends_the_run_before_any_work(project):
+    result = project.invoke(train__device="cuda")
+    assert result.exit_code == 1
+    assert "Error: train.device: expected one of the 0 CUDA cards" in result.output
+    assert not project.path("05_model_input").exists()
+
+
+def test_a_killed_run_goes_on_and_ends_where_the_unbroken_one_ends(ingested):
+    """SIGKILL in the middle of an epoch costs that epoch."""
+    settings = {"train__epochs": 6, "train__batch_size": 20}  # 200 steps an epoch: the signal falls into one
+    ingested.run("--pipeline=train", run="unbroken", **settings)
+    command = [sys.executable, "-m", "kedro", "run", "--pipeline=train", as_params(run="killed", **settings)]
+    process = subprocess.Popen(command, cwd=ingested.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not checkpoints(ingested, "killed") and time.monotonic() < deadline:
+            time.sleep(0.002)
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    left = checkpoints(ingested, "killed")
+    assert 1 <= len(left) < 6, "the signal came before the first or after the last epoch"
+    for name in left:
+        read_checkpoint(ingested.path("06_models", "killed", name))
+    ingested.run("--pipeline=train", run="killed", **settings)
+    assert same(tensors(ingested, "unbroken", 6), tensors(ingested, "killed", 6))
+
+
+def test_a_bar_moves_on_a_terminal(ingested):
+    """A real pseudo-terminal: tqdm must see one."""
+    import pty
+    import termios
+
+    main, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 100))
+    command = [sys.executable, "-m", "kedro", "run", "--pipeline=train", as_params(train__batch_size=50)]
+    process = subprocess.Popen(command, cwd=ingested.root, stdout=subprocess.PIPE, stderr=terminal)
+    os.close(terminal)
+    log = process.communicate(timeout=120)[0].decode()
+    shown = b""
+    try:
+        while chunk := os.read(main, 65536):
+            shown += chunk
+    except OSError:  # the terminal's other end is closed
+        pass
+    os.close(main)
+    assert process.returncode == 0
+    assert b"epoch 1:" in shown
+    assert b"batch/s" in shown
+    assert shown.count(b"\r") > 2
+    assert "batch/s" not in log

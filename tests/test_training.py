@@ -1,0 +1,266 @@
+"""The loop: same seed, same weights; broken off and resumed, the same again."""
+
+import math
+
+import pytest
+import torch
+
+from vae_mnist import devices, training
+from vae_mnist.checkpoints import model_from_checkpoint, read_checkpoint, write_checkpoint
+from vae_mnist.config import ModelConfig, ObjectiveConfig, TrainConfig
+from vae_mnist.errors import CheckpointError, NonFiniteLossError, ResumeError
+from vae_mnist.losses import negative_elbo
+from vae_mnist.metrics import loss_parts
+
+from .conftest import LOSS_COLUMNS
+
+CPU = torch.device("cpu")
+MODEL = ModelConfig(name="vae", latent_dim=4, hidden_dim=16)
+CARD = {"title": "some digits", "sha256": {"train": "t", "validation": "v", "test": "e"}}
+
+
+def config(**changes):
+    values = {
+        "epochs": 2, "batch_size": 100, "learning_rate": 1e-3, "precision": "float32", "device": "cpu",
+        "seed": 0, "resume": True, "threads": "auto",
+    }  # fmt: skip
+    return TrainConfig(**(values | changes))
+
+
+@pytest.fixture(scope="module")
+def splits(sample_digits):
+    train, test = sample_digits
+    return {"train": train["images"][:450], "test": test["images"][:100]}
+
+
+def settings(cfg, beta=1.0):
+    return training.run_settings(model=MODEL, objective=ObjectiveConfig(beta=beta), train=cfg)
+
+
+def run(splits, cfg, beta=1.0, checkpoint=None):
+    """Checkpoints of each epoch."""
+    precision = devices.resolve_precision(cfg.precision, CPU)
+    state = training.start(MODEL, cfg, (1, 28, 28), CPU, precision)
+    if checkpoint is not None:
+        state = training.restore(state, checkpoint)
+    objective = ObjectiveConfig(beta=beta)
+    return [
+        training.snapshot(state, settings(cfg, beta), CARD)
+        for state in training.train(state, splits, objective, cfg, precision)
+    ]
+
+
+def same(left, right, ignore=("seconds",)):
+    """Whether nested checkpoints hold the same, tensors bit for bit."""
+    if isinstance(left, torch.Tensor):
+        return torch.equal(left, right) and left.dtype == right.dtype
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[k], right[k]) for k in left if k not in ignore)
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right
+
+
+def test_training_lowers_the_loss(splits):
+    history = run(splits, config(epochs=5, learning_rate=5e-3))[-1]["history"]
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5]
+    assert history[-1]["train_loss"] < 0.6 * history[0]["train_loss"]
+    assert history[-1]["test_loss"] < history[0]["test_loss"]
+
+
+def test_history_has_the_columns_of_the_loss_table(splits):
+    row = run(splits, config(epochs=1), beta=4.0)[0]["history"][0]
+    assert list(row)[:9] == LOSS_COLUMNS
+    assert row["train_loss"] == pytest.approx(row["train_bce"] + 4 * row["train_kld"])
+    assert row["test_loss"] == pytest.approx(row["test_bce"] + 4 * row["test_kld"], rel=1e-6)
+    assert row["test_neg_elbo"] == pytest.approx(row["test_bce"] + row["test_kld"], rel=1e-6)
+    assert row["learning_rate"] == 1e-3
+    assert row["beta"] == 4.0
+
+
+def test_test_loss_in_the_history_is_that_of_the_saved_weights(splits):
+    checkpoint = run(splits, config())[-1]
+    parts = loss_parts(model_from_checkpoint(checkpoint), splits["test"])
+    assert checkpoint["history"][-1]["test_loss"] == pytest.approx(parts.loss, rel=1e-6)
+
+
+def test_validation_digits_are_measured_beside_the_test_digits(splits, sample_digits):
+    with_validation = splits | {"validation": sample_digits[0]["images"][450:550]}
+    row = run(with_validation, config(epochs=1))[0]["history"][0]
+    assert math.isfinite(row["validation_loss"])
+    assert row["validation_loss"] != row["test_loss"]
+    assert not any(key.startswith("validation") for key in run(splits, config(epochs=1))[0]["history"][0])
+
+
+def test_train_loss_is_the_average_over_images_with_a_ragged_last_batch(splits, monkeypatch):
+    """450 images in batches of 100: averaging batch averages would count the last 50 images twice."""
+    seen = []
+    monkeypatch.setattr(
+        training,
+        "negative_elbo",
+        lambda *args, **kwargs: seen.append(negative_elbo(*args, **kwargs)) or seen[-1],
+    )
+    row = run(splits, config(epochs=1))[0]["history"][0]
+    losses = torch.cat([terms.loss.detach() for terms in seen])
+    assert [len(terms.loss) for terms in seen] == [100, 100, 100, 100, 50]
+    assert row["train_loss"] == pytest.approx(losses.double().mean().item(), rel=1e-6)
+
+
+def test_one_seed_gives_identical_tensors(splits):
+    assert same(run(splits, config()), run(splits, config()))
+
+
+def test_another_seed_gives_other_weights_from_the_start(splits):
+    precision = devices.resolve_precision("float32", CPU)
+    first, again, second = (
+        training.start(MODEL, config(seed=seed), (1, 28, 28), CPU, precision).model.state_dict() for seed in (1, 1, 2)
+    )
+    assert same(dict(first), dict(again))
+    assert not same(dict(first), dict(second))
+
+
+def test_the_callers_random_state_decides_nothing(splits):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        first = run(splits, config(epochs=1))
+        torch.manual_seed(2)
+        assert same(first, run(splits, config(epochs=1)))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_resumed_run_equals_uninterrupted_run(splits, tmp_path, precision):
+    """2 + 2 epochs are 4, bit for bit: weights, optimizer, scaler, generator, history."""
+    unbroken = run(splits, config(epochs=4, precision=precision))[-1]
+    write_checkpoint(run(splits, config(epochs=2, precision=precision))[-1], tmp_path / "c.pt")
+    resumed = run(splits, config(epochs=4, precision=precision), checkpoint=read_checkpoint(tmp_path / "c.pt"))
+    assert [checkpoint["epoch"] for checkpoint in resumed] == [3, 4]
+    assert same(unbroken, resumed[-1])
+
+
+def test_a_changed_state_is_noticed_by_the_comparison_above(splits):
+    checkpoint = run(splits, config(epochs=1))[0]
+    other = run(splits, config(epochs=1))[0]
+    other["optimizer_state"]["state"][0]["exp_avg"][0, 0] += 1e-9
+    assert not same(checkpoint, other)
+
+
+def test_a_snapshot_does_not_change_as_training_goes_on(splits):
+    first, second = run(splits, config())
+    assert not same(first["model_state"], second["model_state"])
+    assert len(first["history"]) == 1
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_learns_as_float32_does(splits, precision):
+    full, mixed = (run(splits, config(epochs=3, precision=p))[-1] for p in ("float32", precision))
+    assert mixed["history"][-1]["test_loss"] == pytest.approx(full["history"][-1]["test_loss"], rel=0.03)
+    assert all(tensor.dtype == torch.float32 for tensor in mixed["model_state"].values())
+    assert not same(full["model_state"], mixed["model_state"])
+
+
+def test_float16_keeps_the_state_of_its_gradient_scaler(splits):
+    assert run(splits, config(epochs=1, precision="float16"))[0]["scaler_state"]["scale"] > 0
+    assert run(splits, config(epochs=1))[0]["scaler_state"] == {}
+
+
+def test_a_non_finite_loss_stops_the_run_with_epoch_and_step(splits):
+    states = []
+    cfg = config(epochs=3)
+    precision = devices.resolve_precision("float32", CPU)
+    state = training.start(MODEL, cfg, (1, 28, 28), CPU, precision)
+    runs = training.train(state, splits, ObjectiveConfig(beta=1.0), cfg, precision)
+    states.append(training.snapshot(next(runs), settings(cfg), CARD))
+    with torch.no_grad():
+        state.model.decoder[2].bias[0] = float("nan")
+    with pytest.raises(NonFiniteLossError, match=r"epoch 2, step 1 of 5: reconstruction nan.*up to epoch 1 are whole"):
+        next(runs)
+    assert all(tensor.isfinite().all() for tensor in states[0]["model_state"].values())
+
+
+def test_a_learning_rate_that_is_too_large_is_named_as_a_cause(splits):
+    with pytest.raises(NonFiniteLossError, match=r"learning rate 1e\+20, float32.*train.learning_rate"):
+        run(splits, config(learning_rate=1e20))
+
+
+def test_weights_that_break_in_the_last_step_are_not_handed_out(splits):
+    cfg = config(epochs=1, batch_size=1000, learning_rate=1e38)  # one step, whose own loss is still finite
+    with pytest.raises(NonFiniteLossError, match="test loss is not finite after epoch 1"):
+        run(splits, cfg)
+
+
+def test_thread_count_holds_during_an_epoch_only(splits):
+    before = torch.get_num_threads()
+    seen = []
+    cfg = config(epochs=1, threads=3)
+    precision = devices.resolve_precision("float32", CPU)
+    state = training.start(MODEL, cfg, (1, 28, 28), CPU, precision)
+
+    def watch(batches, epoch):
+        seen.append((epoch, torch.get_num_threads()))
+        return batches
+
+    for _ in training.train(state, splits, ObjectiveConfig(beta=1.0), cfg, precision, watch):
+        assert torch.get_num_threads() == before
+    assert seen == [(1, 3)]
+
+
+def test_more_epochs_are_no_difference(splits):
+    checkpoint = run(splits, config(epochs=1))[0]
+    training.check_resume(checkpoint, "default", settings(config(epochs=9, device="auto", threads=1)), CARD)
+
+
+def test_a_changed_setting_is_refused_by_name_with_both_ways_on(splits):
+    checkpoint = run(splits, config(epochs=1))[0]
+    changed = settings(config()) | {"model.latent_dim": 16}
+    with pytest.raises(ResumeError) as caught:
+        training.check_resume(checkpoint, "default", changed, CARD)
+    assert str(caught.value) == (
+        "model.latent_dim: the run 'default' has 4, you ask for 16. "
+        "Choose another run name: --params=run=z16,model.latent_dim=16 - or start over: --params=train.resume=false"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.hidden_dim", 99), ("objective.beta", 4.0), ("train.batch_size", 7), ("train.seed", 3),
+        ("train.learning_rate", 0.5), ("train.precision", "auto"),
+    ],
+)  # fmt: skip
+def test_every_setting_that_changes_the_weights_is_compared(splits, key, value):
+    checkpoint = run(splits, config(epochs=1))[0]
+    with pytest.raises(ResumeError, match=f"^{key}: the run 'r' has"):
+        training.check_resume(checkpoint, "r", settings(config()) | {key: value}, CARD)
+
+
+def test_other_digits_are_refused_by_name(splits):
+    checkpoint = run(splits, config(epochs=1))[0]
+    other = {"title": "other digits", "sha256": CARD["sha256"] | {"train": "x"}}
+    with pytest.raises(ResumeError, match="data: the run 'r' was trained on some digits; the digits now are other"):
+        training.check_resume(checkpoint, "r", settings(config()), other)
+
+
+def test_weights_that_do_not_fit_cannot_be_resumed(splits):
+    checkpoint = run(splits, config(epochs=1))[0]
+    del checkpoint["model_state"]["encoder.1.weight"]
+    with pytest.raises(CheckpointError, match="epoch 1 cannot be resumed"):
+        run(splits, config(), checkpoint=checkpoint)
+
+
+def test_settings_hash_changes_with_any_setting():
+    base = settings(config())
+    assert training.settings_hash(base) == training.settings_hash(dict(reversed(base.items())))
+    assert training.settings_hash(base) != training.settings_hash(base | {"train.seed": 1})
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+@pytest.mark.parametrize("precision", ["auto", "float32", "float16"])
+def test_training_runs_on_a_card(splits, precision):
+    device = devices.resolve_device("cuda")
+    chosen = devices.resolve_precision(precision, device)
+    cfg = config(epochs=3, precision=precision, device="cuda")
+    state = training.start(MODEL, cfg, (1, 28, 28), device, chosen)
+    on_card = {split: images.to(device) for split, images in splits.items()}
+    *_, state = training.train(state, on_card, ObjectiveConfig(beta=1.0), cfg, chosen)
+    assert state.history[-1]["test_loss"] < state.history[0]["test_loss"]
