@@ -61,7 +61,7 @@ def interactive_loss_curves(table: pd.DataFrame, caption: Caption) -> "PlotlyFig
     """The same three panels for a browser; arguments as for `loss_curves`."""
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(rows=1, cols=3, subplot_titles=list(PARTS.values()))
+    figure = make_subplots(rows=1, cols=3, subplot_titles=[name.partition(" ")[0] for name in PARTS.values()])
     for column, part in enumerate(PARTS, start=1):
         for split, values in _splits(table, part).items():
             trace: dict[str, Any] = {
@@ -76,7 +76,7 @@ def interactive_loss_curves(table: pd.DataFrame, caption: Caption) -> "PlotlyFig
                 "hovertemplate": f"epoch %{{x}}<br>{split} {part} %{{y:.2f}} nats per image<extra></extra>",
             }
             figure.add_trace(trace, row=1, col=column)
-    footer = caption.footer.replace("\n", "<br>")
+    footer = f"{caption.footer}\n{GREYSCALE_NOTE}".replace("\n", "<br>").replace(": an upper", ":<br>an upper")
     figure.update_layout(
         title={"text": f"{caption.title}<br><sup>{caption.subtitle}</sup>"},
         template="plotly_white",
@@ -84,7 +84,7 @@ def interactive_loss_curves(table: pd.DataFrame, caption: Caption) -> "PlotlyFig
         annotations=[
             *figure.layout.annotations,
             {
-                "text": f"{footer}<br>{GREYSCALE_NOTE}",
+                "text": footer,
                 "xref": "paper",
                 "yref": "paper",
                 "x": 0,

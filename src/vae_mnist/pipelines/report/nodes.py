@@ -51,7 +51,9 @@ def make_loss_table(checkpoints: Partitions, history: pd.DataFrame, run: str) ->
         run: the run's name.
     """
     dataset = _newest(checkpoints)["dataset"]
-    table = history.assign(run=run, data=dataset["title"])
+    nats = [column for column in history.columns if column.endswith(("_loss", "_bce", "_kld", "_neg_elbo"))]
+    # four decimals to read; the history keeps every digit
+    table = history.round(dict.fromkeys(nats, 4) | {"seconds": 2}).assign(run=run, data=dataset["title"])
     card = {
         "run": run,
         "dataset": dataset,
