@@ -90,6 +90,8 @@ def test_kedro_package_gives_a_wheel_that_runs_anywhere(finished, tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     assert (home / "data" / "06_models" / "default" / "vae_epoch_001.pt").is_file()
     assert "anonymous usage data" not in result.stdout + result.stderr
+    assert "epoch 1/1  train loss" in result.stdout
+    assert "WARNING" not in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(
@@ -178,6 +180,12 @@ def test_an_unexpected_error_keeps_its_traceback(project):
     assert result.exit_code == 1
     assert isinstance(result.exception, DatasetError)
     assert "line 1 column 2" in str(result.exception)
+
+
+def test_beginning_behind_a_dataset_in_memory_says_so(finished):
+    result = finished.invoke("--from-nodes=split_digits")
+    assert result.exit_code == 1
+    assert "Error: raw_digits is handed on in memory only: begin with an earlier node" in result.output
 
 
 def test_training_before_ingest_says_what_to_do(project):

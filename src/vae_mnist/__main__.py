@@ -1,5 +1,6 @@
 """`python -m vae_mnist` is `kedro run`, also where only the package is installed."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -7,13 +8,15 @@ from typing import Any
 
 from kedro.framework.cli.utils import find_run_command
 from kedro.framework.project import configure_project
+from kedro.utils import find_kedro_project
 
 
 def main(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     """Run the project in the working folder; takes the options of `kedro run`."""
-    # Away from the project there is no .telemetry file to say no.
-    if not Path(".telemetry").exists():
+    if find_kedro_project(Path.cwd()) is None:
+        # There is no .telemetry file here to say no, and no .viz folder to keep statistics in.
         os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
+        logging.getLogger("kedro_viz").setLevel(logging.ERROR)
     package = Path(__file__).parent.name
     configure_project(package)
     kwargs["standalone_mode"] = not hasattr(sys, "ps1")

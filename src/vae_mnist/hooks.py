@@ -6,7 +6,7 @@ from typing import Any
 import click
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Pipeline
 
 from .config import TrainConfig, parameter_problems
@@ -93,6 +93,8 @@ def _missing(name: str, catalog: DataCatalog) -> str:
     dataset = catalog.get(name)
     if missing := getattr(dataset, "missing", None):  # a dataset may know better what to say
         return str(missing())
+    if isinstance(dataset, MemoryDataset):
+        return f"{name} is handed on in memory only: begin with an earlier node, the one that makes it"
     maker = "kedro run --pipeline=ingest" if name.endswith(("_digits", "data_card")) else "kedro run"
     return f"no {name} at {_shown(_location(catalog, name))}: run {maker} first"
 

@@ -41,6 +41,7 @@ class AnimationDataset(AbstractDataset[list[Image], bytes]):
                 append_images=data[1:],
                 duration=[frame.info.get("duration", 100) for frame in data],
                 loop=0,
+                optimize=True,
             )
 
     def _exists(self) -> bool:
