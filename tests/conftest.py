@@ -52,6 +52,8 @@ class Project:
 
     def command(self, *words, timeout=300, check=False, env=None, **options):
         """Run a command here; output is text."""
+        # `kedro ipython` looks for its program on the path, as it stands in an activated environment.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         result = subprocess.run(
             words,
             check=False,
@@ -59,7 +61,7 @@ class Project:
             capture_output=True,
             text=True,
             timeout=timeout,
-            env=os.environ | (env or {}),
+            env=os.environ | {"PATH": path} | (env or {}),
             **options,
         )
         if check:
