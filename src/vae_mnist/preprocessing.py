@@ -123,7 +123,8 @@ def data_card(raw: RawDigits, train: Digits, validation: Digits, test: Digits) -
         "class_counts": {
             split: torch.bincount(digits["labels"], minlength=10).tolist() for split, digits in splits.items()
         },
-        "train_pixel_mean": round(train["images"].sum(dtype=torch.int64).item() / train["images"].numel() / 255, 6),
+        # NumPy adds up in pieces, where torch would first widen every pixel to eight bytes.
+        "train_pixel_mean": round(float(train["images"].numpy().mean(dtype="float64")) / 255, 6),
         "sha256": {split: digits_sha256(digits) for split, digits in splits.items()},
         "files": raw.files,
     }
