@@ -24,6 +24,12 @@ def test_checkpoints_come_back_oldest_first_and_are_read_when_asked(tmp_path, ch
     assert loaded["vae_epoch_1000"]()["epoch"] == 1000
 
 
+def test_a_checkpoint_can_be_taken_as_late_as_it_is_written(tmp_path, checkpoint):
+    dataset = CheckpointsDataset(path=str(tmp_path))
+    dataset.save({"vae_epoch_001": lambda: checkpoint | {"epoch": 1}})
+    assert dataset.load()["vae_epoch_001"]()["epoch"] == 1
+
+
 def test_starting_over_never_mixes_old_epochs_with_new_ones(tmp_path, checkpoint):
     dataset = CheckpointsDataset(path=str(tmp_path))
     dataset.save(epochs(checkpoint, 1, 2, 3))

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import pandas as pd
 import pytest
 import torch
 
-from vae_mnist.checkpoints import read_checkpoint
+from vae_mnist.checkpoints import read_checkpoint, write_checkpoint
 
 from ..conftest import LOSS_COLUMNS, as_params
 from ..test_training import same
@@ -130,6 +131,21 @@ def test_a_non_finite_loss_ends_the_run_and_the_checkpoints_stay(ingested):
     assert result.exit_code == 1
     assert "Error: the loss is not finite in epoch 1, step " in result.output
     assert checkpoints(ingested) == []
+
+
+def test_written_checkpoints_do_not_stay_in_memory(ingested, monkeypatch):
+    """Kedro hands yielded values on through itertools.tee, which keeps 57 of them."""
+    written, alive = [], []
+
+    def watch(checkpoint, path):
+        alive.append(sum(reference() is not None for reference in written))
+        written.append(weakref.ref(checkpoint["model_state"]["posterior.weight"]))
+        write_checkpoint(checkpoint, path)
+
+    monkeypatch.setattr("vae_mnist.datasets.checkpoints.write_checkpoint", watch)
+    assert ingested.invoke("--pipeline=train", train__epochs=6).exit_code == 0
+    assert len(written) == 6
+    assert max(alive) <= 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a card that must not be there")

@@ -16,7 +16,7 @@ _NAME = re.compile(r"vae_epoch_(\d+)\.pt")
 Partitions = dict[str, Callable[[], Checkpoint]]
 
 
-class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint], Partitions]):
+class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint | Callable[[], Checkpoint]], Partitions]):
     """{"vae_epoch_001": checkpoint, …} <-> vae_epoch_001.pt, …; loading gives one function per file, oldest first.
 
     Saving epoch e ends the run at epoch e: later epochs, left by an earlier training of the same name, go first.
@@ -44,9 +44,10 @@ class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint], Partitions]):
             raise CheckpointError(self.missing())
         return {path.stem: partial(read_checkpoint, path) for path in found.values()}
 
-    def save(self, data: dict[str, Checkpoint]) -> None:
-        """Write each checkpoint, whole or not at all."""
-        for name, checkpoint in data.items():
+    def save(self, data: dict[str, Checkpoint | Callable[[], Checkpoint]]) -> None:
+        """Write each checkpoint, whole or not at all; one that is a function is taken when its turn comes."""
+        for name, value in data.items():
+            checkpoint = value() if callable(value) else value
             epoch = checkpoint["epoch"]
             if name != checkpoint_name(epoch):
                 raise CheckpointError(f"expected the name {checkpoint_name(epoch)} for epoch {epoch}, got {name!r}.")

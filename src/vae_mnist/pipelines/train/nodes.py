@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -36,7 +37,7 @@ def train_model(
     model: ModelConfig,
     objective: ObjectiveConfig,
     config: TrainConfig,
-) -> Iterator[tuple[dict[str, Checkpoint], pd.DataFrame]]:
+) -> Iterator[tuple[dict[str, Callable[[], Checkpoint]], pd.DataFrame]]:
     """Train, or go on training; the catalog writes each epoch as it is yielded.
 
     Args:
@@ -51,7 +52,8 @@ def train_model(
         config: how to train.
 
     Yields:
-        ({"vae_epoch_001": checkpoint}, history so far), once an epoch.
+        ({"vae_epoch_001": function that takes the checkpoint}, history so far), once an epoch; the function is to be
+        called before the next epoch begins.
 
     Raises:
         ConfigError: the device or precision cannot be had here.
@@ -97,8 +99,9 @@ def train_model(
     images = {split: digits["images"].to(device) for split, digits in splits.items()}
     for trained in train(state, images, objective, config, precision, _progress_bar):
         _log_epoch(trained, config.epochs, len(images["train"]))
+        # A function, not the checkpoint: kedro keeps up to 57 yielded values alive (itertools.tee hands them on).
         yield (
-            {checkpoint_name(trained.epoch): snapshot(trained, settings, data_card)},
+            {checkpoint_name(trained.epoch): partial(snapshot, trained, settings, data_card)},
             pd.DataFrame(trained.history),
         )
 
