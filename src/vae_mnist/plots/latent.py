@@ -38,7 +38,12 @@ def latent_map(means: Tensor, labels: Tensor, caption: Caption) -> Figure:
     axes = figure.add_axes((MARGIN * 2 / width, bottom, 1 - MARGIN * 3 / width, top - bottom))
     x, y = points.numpy().T
     axes.scatter(x, y, c=np.array(COLOURS)[labels.numpy()], s=7, alpha=0.55, linewidths=0)
-    for digit in labels.unique().tolist():
+    for place, digit in enumerate(digits := labels.unique().tolist()):
+        # where classes lie on each other, their names do as well: the key at the top tells them apart
+        across = 1 - (MARGIN + 22 * (len(digits) - 1 - place)) / width
+        figure.text(
+            across, 1 - 44 / height, str(digit), size=13, weight="bold", color=COLOURS[digit], va="top", ha="right"
+        )
         across, up = points[labels == digit].median(dim=0).values.tolist()
         axes.annotate(
             str(digit),
