@@ -20,9 +20,12 @@ LAYERS = ["raw", "model_input", "models", "model_output", "reporting"]
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below 49152: kedro-viz refuses those above, from which the system would choose."""
+    for port in range(24141, 24241):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise AssertionError("no free port between 24141 and 24241")
 
 
 @pytest.fixture(scope="module")

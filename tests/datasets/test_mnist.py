@@ -1,11 +1,13 @@
 """The three sources, with real files, a real HTTP server and the real package."""
 
+import gc
 import gzip
 import hashlib
 import http.server
 import socket
 import threading
 import time
+import warnings
 
 import pytest
 import torch
@@ -192,6 +194,9 @@ def mirrors(contents, monkeypatch):
     for server in servers:
         server.shutdown()
         server.server_close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()  # here, and not in a later test where the collector happens to come by
 
 
 def test_a_download_lands_where_torchvision_lays_it_out(tmp_path, mirrors, contents, capfd):

@@ -189,7 +189,8 @@ def _unreachable(mirror: str) -> str | None:
         request = urllib.request.Request(mirror, method="HEAD")  # noqa: S310 torchvision's own addresses
         try:
             urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()  # noqa: S310
-        except urllib.error.HTTPError:
+        except urllib.error.HTTPError as error:
+            error.close()
             answer.append(None)  # the server is there; the folder itself need not be
         except (OSError, HTTPException) as error:
             answer.append(str(getattr(error, "reason", error)))
