@@ -114,4 +114,18 @@ def test_the_static_site_can_be_built(finished):
     finished.kedro("viz", "build", "--include-previews", check=True)
     page = (finished.root / "build" / "index.html").read_text()
     assert re.search(r"<script.*src=", page)
-    assert (finished.root / "build" / "api" / "main").is_file()
+    nodes = json.loads((finished.root / "build" / "api" / "main").read_text())["nodes"]
+    previews = {
+        node["name"]: json.loads((finished.root / "build" / "api" / "nodes" / node["id"]).read_text()).get("preview")
+        for node in nodes
+        if node["type"] == "data"
+    }
+    shown = {
+        "newest_samples",
+        "newest_reconstructions",
+        "loss_curves",
+        "interactive_loss_curves",
+        "loss_table",
+        "data_card",
+    }
+    assert shown <= {name for name, preview in previews.items() if preview}
