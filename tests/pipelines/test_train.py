@@ -133,6 +133,20 @@ def test_a_non_finite_loss_ends_the_run_and_the_checkpoints_stay(ingested):
     assert checkpoints(ingested) == []
 
 
+def test_an_epoch_that_is_logged_is_already_written(ingested, monkeypatch, caplog):
+    logged_before_writing = []
+
+    def watch(checkpoint, path):
+        logged_before_writing.append(sum("train loss" in record.getMessage() for record in caplog.records))
+        write_checkpoint(checkpoint, path)
+
+    monkeypatch.setattr("vae_mnist.datasets.checkpoints.write_checkpoint", watch)
+    with caplog.at_level(logging.INFO, logger="vae_mnist"):
+        assert ingested.invoke("--pipeline=train", train__epochs=3).exit_code == 0
+    assert logged_before_writing == [0, 1, 2]
+    assert sum("train loss" in record.getMessage() for record in caplog.records) == 3
+
+
 def test_written_checkpoints_do_not_stay_in_memory(ingested, monkeypatch):
     """Kedro hands yielded values on through itertools.tee, which keeps 57 of them."""
     written, alive = [], []

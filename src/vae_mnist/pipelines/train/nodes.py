@@ -98,12 +98,13 @@ def train_model(
     logger.info("losses are nats per image, grey pixels as Bernoulli means: no density of grey images")
     images = {split: digits["images"].to(device) for split, digits in splits.items()}
     for trained in train(state, images, objective, config, precision, _progress_bar):
-        _log_epoch(trained, config.epochs, len(images["train"]))
         # A function, not the checkpoint: kedro keeps up to 57 yielded values alive (itertools.tee hands them on).
         yield (
             {checkpoint_name(trained.epoch): partial(snapshot, trained, settings, data_card)},
             pd.DataFrame(trained.history),
         )
+        # Back here the catalog has written both: an epoch that is logged is an epoch that is safe.
+        _log_epoch(trained, config.epochs, len(images["train"]))
 
 
 def _check_split(split: str, digits: Digits, data_card: dict[str, Any]) -> None:
