@@ -21,6 +21,14 @@ class ResumeError(CheckpointError):
     """A run cannot go on: its settings or data differ from those of its newest checkpoint."""
 
 
+class WriteError(VaeMnistError, OSError):
+    """A file cannot be written: the disk is full, read-only, forbidden or gone."""
+
+
+class RunInUseError(VaeMnistError, RuntimeError):
+    """Another process works on the same run, or uses the digits that this one would replace."""
+
+
 class InputError(VaeMnistError, ValueError):
     """An argument has the wrong shape, type or range."""
 

@@ -1,10 +1,15 @@
 """Files that are either whole or not there."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import WriteError
+
+_TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # .NAME.xxxxxxxx.tmp
 
 
 @contextmanager
@@ -17,23 +22,58 @@ def atomic_write(path: Path) -> Iterator[Path]:
         path: where the file shall be; missing parent folders are made.
 
     Raises:
-        OSError: the disk is full, read-only or gone; `path` is then as it was.
+        WriteError: the disk is full, read-only, forbidden or gone; `path` is then as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
     try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        # mkstemp makes files private; a finished file gets what the user's umask allows.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            # mkstemp makes files private; a finished file gets what the user's umask allows.
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise WriteError(
+            f"{path}: cannot be written: {error.strerror or error}. It is as it was before, and what was finished "
+            "earlier is whole. Mend the cause (make room, give the right to write) or choose another folder with "
+            "--params=data_root=…, and type the same command again."
+        ) from error
+
+
+def remove_leftovers(folder: Path | None) -> list[Path]:
+    """Remove the temporary files of writers that died; only for a folder that nobody else writes to.
+
+    Args:
+        folder: perhaps none; its subfolders are left alone.
+
+    Returns:
+        The removed files.
+
+    Raises:
+        WriteError: one cannot be removed.
+    """
+    if folder is None or not folder.is_dir():
+        return []
+    removed: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if _TEMPORARY.fullmatch(path.name):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise WriteError(
+                    f"{path}: the rest of a run that was killed cannot be removed: {error.strerror}. "
+                    "Give the right to write to its folder."
+                ) from error
+            removed.append(path)
+    return removed
 
 
 def _umask() -> int:

@@ -1,0 +1,27 @@
+"""Figures and single pictures."""
+
+from pathlib import PurePosixPath
+
+from kedro_datasets.matplotlib import MatplotlibDataset
+from kedro_datasets.pillow import ImageDataset as PlainImage
+from kedro_datasets.plotly import JSONDataset as PlainPlotly
+
+from .atomic import AtomicFile
+
+
+class FigureDataset(AtomicFile, MatplotlibDataset):  # type: ignore[misc]
+    """A Matplotlib figure -> a picture; the options are those of kedro-datasets' `matplotlib.MatplotlibDataset`."""
+
+
+class PlotlyDataset(AtomicFile, PlainPlotly):  # type: ignore[misc]
+    """A Plotly figure <-> a .json file; the options are those of kedro-datasets' `plotly.JSONDataset`."""
+
+
+class ImageDataset(AtomicFile, PlainImage):  # type: ignore[misc]
+    """A PIL image -> a picture; the options are those of kedro-datasets' `pillow.ImageDataset`."""
+
+    @staticmethod
+    def _get_format(file_path: PurePosixPath) -> str:
+        # .NAME.png.xxxxxxxx.tmp while it is being written
+        path = file_path.with_suffix("").with_suffix("") if file_path.suffix == ".tmp" else file_path
+        return str(PlainImage._get_format(path))  # noqa: SLF001 the base class
