@@ -179,13 +179,53 @@ def test_a_non_finite_loss_stops_the_run_with_epoch_and_step(splits):
 
 def test_a_learning_rate_that_is_too_large_is_named_as_a_cause(splits):
     with pytest.raises(NonFiniteLossError, match=r"learning rate 1e\+20, float32.*train.learning_rate"):
-        run(splits, config(learning_rate=1e20))
+        run(splits, config().model_copy(update={"learning_rate": 1e20}))
 
 
 def test_weights_that_break_in_the_last_step_are_not_handed_out(splits):
-    cfg = config(epochs=1, batch_size=1000, learning_rate=1e38)  # one step, whose own loss is still finite
-    with pytest.raises(NonFiniteLossError, match="test loss is not finite after epoch 1"):
+    # one step, whose own loss is still finite
+    cfg = config(epochs=1, batch_size=1000).model_copy(update={"learning_rate": 1e38})
+    message = r"weight encoder.1.weight is not finite in epoch 1, step 1 of 1: reconstruction 5\d\d.*1e\+38, float32"
+    with pytest.raises(NonFiniteLossError, match=message):
         run(splits, cfg)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e30])  # 1e30: its square, Adam's moment, overflows
+def test_a_broken_gradient_is_found_with_its_step(splits, value):
+    cfg = config(epochs=3)
+    precision = devices.resolve_precision("float32", CPU)
+    state = training.start(MODEL, cfg, (1, 28, 28), CPU, precision)
+    weight = state.model.posterior.bias
+    # the 5 steps of epoch 1 and 2 of epoch 2 are behind; the bias is not used by the loss of that step itself
+    weight.register_hook(lambda gradient: gradient * 0 + value if int(adam(state, weight)) == 7 else gradient)
+    runs = training.train(state, splits, ObjectiveConfig(beta=1.0), cfg, precision)
+    first = training.snapshot(next(runs), settings(cfg), CARD)
+    what = "exp_avg_sq of posterior.bias" if value == 1e30 else "gradient of posterior.bias"
+    message = rf"the {what} is not finite in epoch 2, step 3 of 5: reconstruction 5\d\d.* learning rate 0.001, float32"
+    with pytest.raises(NonFiniteLossError, match=message):
+        next(runs)
+    assert all(tensor.isfinite().all() for tensor in first["model_state"].values())
+
+
+def adam(state, weight):
+    return state.optimizer.state[weight]["step"] if weight in state.optimizer.state else 0
+
+
+def test_steps_that_float16_overflowed_are_counted(splits):
+    cfg = config(epochs=2, precision="float16")
+    precision = devices.resolve_precision("float16", CPU)
+    state = training.start(MODEL, cfg, (1, 28, 28), CPU, precision)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
+    states = training.train(state, splits, ObjectiveConfig(beta=1.0), cfg, precision)
+    rows = [dict(state.history[-1]) for state in states]
+    skipped = round(20 - math.log2(state.scaler.get_scale()))  # each skipped step halves the scale
+    assert 0 < skipped < 10
+    assert sum(row["skipped_steps"] for row in rows) == skipped
+    assert math.isfinite(rows[-1]["train_loss"])
+
+
+def test_no_step_is_skipped_in_float32(splits):
+    assert [row["skipped_steps"] for row in run(splits, config())[-1]["history"]] == [0, 0]
 
 
 def test_thread_count_holds_during_an_epoch_only(splits):

@@ -130,6 +130,23 @@ def data_card(raw: RawDigits, train: Digits, validation: Digits, test: Digits) -
     }
 
 
+def check_data_card(card: Any) -> dict[str, Any]:  # noqa: ANN401
+    """The data card, if it is one.
+
+    Raises:
+        DataError: naming what it lacks.
+    """
+    if isinstance(card, dict):
+        checksums = card.get("sha256")
+        complete = isinstance(checksums, dict) and {"train", "validation", "test"} <= checksums.keys()
+        if complete and "title" in card:
+            return card
+    raise DataError(
+        "data_card: expected a title and the sha256 of train, validation and test digits; they are not all there. "
+        "Run kedro run --pipeline=ingest again."
+    )
+
+
 def _title(name: str, counts: dict[str, int]) -> str:
     held_out = f" + {counts['validation']:,} validation" if counts["validation"] else ""
     return f"{name}: {counts['train']:,} training{held_out} + {counts['test']:,} test digits"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from math import isfinite
 from time import perf_counter
 from typing import Any
 
@@ -18,7 +19,7 @@ from .checkpoints import FORMAT_VERSION, Checkpoint
 from .config import ModelConfig, ObjectiveConfig, ParameterGroup, TrainConfig
 from .devices import Precision
 from .errors import CheckpointError, NonFiniteLossError, ResumeError
-from .losses import negative_elbo
+from .losses import NegativeElbo, negative_elbo
 from .metrics import LossParts, loss_parts
 from .models import VAE, build_model
 
@@ -64,28 +65,37 @@ def train(
     Raises:
         NonFiniteLossError: with epoch and step; the state of the epoch before was the last one yielded.
     """
-    model, optimizer, scaler = state.model, state.optimizer, state.scaler
-    device = images["train"].device
-    batches = Batches(images["train"], model.latent_dim, config.batch_size, state.generator)
+    batches = Batches(images["train"], state.model.latent_dim, config.batch_size, state.generator)
     for epoch in range(state.epoch + 1, config.epochs + 1):
         with _thread_count(config.threads):
-            started = perf_counter()
-            model.train()
-            sums = torch.empty(len(batches), 2, device=device)  # nats: reconstruction, KL
-            for step, batch in enumerate(progress(batches, epoch)):
-                with torch.autocast(device.type, precision.autocast, enabled=precision.autocast is not None):
-                    output = model(batch.images, batch.noise)
-                terms = negative_elbo(output, batch.images, objective.beta, check_range=False)
-                optimizer.zero_grad(set_to_none=True)
-                scaler.scale(terms.loss.mean()).backward()
-                scaler.step(optimizer)
-                scaler.update()
+            before, updates, started = _contents(state), _updates(state), perf_counter()
+            state.model.train()
+            sums = torch.empty(len(batches), 2, device=images["train"].device)  # nats: reconstruction, KL
+            for step, terms in enumerate(_steps(state, progress(batches, epoch), objective.beta, precision)):
                 sums[step, 0], sums[step, 1] = terms.reconstruction.detach().sum(), terms.kl.detach().sum()
-            trained = _epoch_losses(sums, len(batches.images), objective.beta, epoch, config, precision)
+            # One look at the end of the epoch: asking after each step would make a GPU wait for the host.
+            if not torch.isfinite(sums).all() or _first_non_finite(state) is not None:
+                restore(state, before)
+                raise _where_it_broke(state, batches, objective.beta, precision, epoch)
+            skipped = len(batches) - (_updates(state) - updates)  # by the gradient scaler: float16 overflowed
             seconds = perf_counter() - started
-            state.history.append(_row(epoch, trained, seconds, state, images, objective.beta))
+            trained = _epoch_losses(sums, len(batches.images), objective.beta)
+            state.history.append(_row(epoch, trained, seconds, skipped, state, images, objective.beta))
         state.epoch = epoch
         yield state
+
+
+def _steps(state: TrainingState, batches: Iterable[Batch], beta: float, precision: Precision) -> Iterator[NegativeElbo]:
+    """One update a batch; yields its losses, (B,) nats each."""
+    for batch in batches:
+        with torch.autocast(batch.images.device.type, precision.autocast, enabled=precision.autocast is not None):
+            output = state.model(batch.images, batch.noise)
+        terms = negative_elbo(output, batch.images, beta, check_range=False)
+        state.optimizer.zero_grad(set_to_none=True)
+        state.scaler.scale(terms.loss.mean()).backward()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        yield terms
 
 
 def start(
@@ -137,19 +147,14 @@ def snapshot(
     model = state.model
     return {
         "format_version": FORMAT_VERSION,
-        "epoch": state.epoch,
         "latent_dim": model.latent_dim,
         "hidden_dim": model.hidden_dim,
         "model": {
             **{key.removeprefix("model."): value for key, value in settings.items() if key.startswith("model.")},
             "image_shape": list(model.image_shape),
         },
-        "model_state": _copied(dict(model.state_dict())),
-        "optimizer_state": _copied(state.optimizer.state_dict()),
+        **_contents(state),
         "scheduler_state": None,
-        "scaler_state": _copied(state.scaler.state_dict()),
-        "rng_state": state.generator.get_state(),
-        "history": [dict(row) for row in state.history],
         "settings": dict(settings),
         "config_hash": settings_hash(settings),
         "data_hash": data_card["sha256"]["train"],
@@ -203,28 +208,60 @@ def check_resume(checkpoint: Checkpoint, run: str, settings: Mapping[str, Any], 
         )
 
 
-def _epoch_losses(
-    sums: Tensor, count: int, beta: float, epoch: int, config: TrainConfig, precision: Precision
-) -> LossParts:
-    # One look at the end of the epoch: asking after each step would make a GPU wait for the host.
-    finite = torch.isfinite(sums).all(dim=1)
-    if not finite.all():
-        step = int((~finite).nonzero()[0])
-        reconstruction, kl = sums[step].tolist()
-        raise NonFiniteLossError(
-            f"the loss is not finite in epoch {epoch}, step {step + 1} of {len(sums)}: "
-            f"reconstruction {reconstruction}, KL {kl} (learning rate {config.learning_rate}, {precision.name}). "
-            f"The checkpoints up to epoch {epoch - 1} are whole. Usual causes: a learning rate too large "
-            "(try --params=train.learning_rate=1e-4), half precision (try --params=train.precision=float32)."
-        )
+def _epoch_losses(sums: Tensor, count: int, beta: float) -> LossParts:
     bce, kld = (sums.cpu().double().sum(0) / count).tolist()
     return LossParts(bce + beta * kld, bce, kld, bce + kld)
+
+
+def _first_non_finite(state: TrainingState) -> str | None:
+    """Name a weight, or a moment of Adam, which remembers every gradient, that is infinite or not a number."""
+    for name, weight in state.model.named_parameters():
+        moments = {f"{key} of {name}": value for key, value in state.optimizer.state.get(weight, {}).items()}
+        for what, tensor in {f"weight {name}": weight, **moments}.items():
+            if not torch.isfinite(tensor).all():
+                return what
+    return None
+
+
+def _where_it_broke(
+    state: TrainingState, batches: Batches, beta: float, precision: Precision, epoch: int
+) -> NonFiniteLossError:
+    """Train an epoch that went wrong once more, now with a look at each step."""
+    what, step, reconstruction, kl = "loss, a gradient or a weight", 0, float("nan"), float("nan")
+    for step, terms in enumerate(_steps(state, batches, beta, precision), start=1):  # noqa: B007 used after the loop
+        reconstruction, kl = terms.reconstruction.mean().item(), terms.kl.mean().item()
+        # A scaled gradient may be infinite: the scaler then skips the step, which is counted.
+        wrong = None if precision.scaled else _wrong_gradient(state.model)
+        found = None if isfinite(reconstruction) and isfinite(kl) else "loss"
+        if found := found or wrong or _first_non_finite(state):
+            what = found
+            break
+    rate = state.optimizer.param_groups[0]["lr"]
+    return NonFiniteLossError(
+        f"the {what} is not finite in epoch {epoch}, step {step} of {len(batches)}: reconstruction {reconstruction:g}, "
+        f"KL {kl:g} nats per image, learning rate {rate:g}, {precision.name}. "
+        f"The checkpoints up to epoch {epoch - 1} are whole. Usual causes: a learning rate too large "
+        "(try --params=train.learning_rate=1e-4), half precision (try --params=train.precision=float32)."
+    )
+
+
+def _wrong_gradient(model: VAE) -> str | None:
+    for name, weight in model.named_parameters():
+        if weight.grad is not None and not torch.isfinite(weight.grad).all():
+            return f"gradient of {name}"
+    return None
+
+
+def _updates(state: TrainingState) -> int:
+    """How many updates the optimizer has made; a step that the scaler skips is none."""
+    return max((int(moments["step"]) for moments in state.optimizer.state.values()), default=0)
 
 
 def _row(
     epoch: int,
     trained: LossParts,
     seconds: float,
+    skipped: int,
     state: TrainingState,
     images: Mapping[str, Tensor],
     beta: float,
@@ -245,7 +282,7 @@ def _row(
     for split, parts in {"train": trained, "test": measured["test"]}.items():
         row |= {f"{split}_loss": parts.loss, f"{split}_bce": parts.bce, f"{split}_kld": parts.kld}
     row |= {"seconds": seconds, "learning_rate": state.optimizer.param_groups[0]["lr"], "beta": beta}
-    row |= {"train_neg_elbo": trained.neg_elbo, "test_neg_elbo": measured["test"].neg_elbo}
+    row |= {"train_neg_elbo": trained.neg_elbo, "test_neg_elbo": measured["test"].neg_elbo, "skipped_steps": skipped}
     if "validation" in measured:
         row |= {f"validation_{part}": value for part, value in measured["validation"]._asdict().items()}
     return row
@@ -262,6 +299,18 @@ def _thread_count(threads: int | str) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _contents(state: TrainingState) -> dict[str, Any]:
+    """What `restore` puts back; copies on the CPU."""
+    return {
+        "epoch": state.epoch,
+        "model_state": _copied(dict(state.model.state_dict())),
+        "optimizer_state": _copied(state.optimizer.state_dict()),
+        "scaler_state": _copied(state.scaler.state_dict()),
+        "rng_state": state.generator.get_state(),
+        "history": [dict(row) for row in state.history],
+    }
 
 
 def _copied(value: Any) -> Any:  # noqa: ANN401

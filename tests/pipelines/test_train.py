@@ -127,9 +127,10 @@ def test_digits_that_are_not_those_of_the_data_card_are_refused(ingested):
 
 
 def test_a_non_finite_loss_ends_the_run_and_the_checkpoints_stay(ingested):
-    result = ingested.invoke("--pipeline=train", train__learning_rate=1e30)
+    result = ingested.invoke("--pipeline=train", train__learning_rate=10.0, train__precision="float16")
     assert result.exit_code == 1
     assert "Error: the loss is not finite in epoch 1, step " in result.output
+    assert "learning rate 10, float16" in result.output
     assert checkpoints(ingested) == []
 
 

@@ -13,7 +13,7 @@ from ...checkpoints import Checkpoint, checkpoint_name
 from ...config import ModelConfig, ObjectiveConfig, TrainConfig
 from ...devices import resolve_device, resolve_precision
 from ...errors import DataError
-from ...preprocessing import Digits, check_digits, digits_sha256
+from ...preprocessing import Digits, check_data_card, check_digits, digits_sha256
 from ...training import (
     TrainingState,
     check_resume,
@@ -63,6 +63,7 @@ def train_model(
     """
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
+    check_data_card(data_card)
     splits = {"train": train_digits, "validation": validation_digits, "test": test_digits}
     for split, digits in splits.items():
         _check_split(split, digits, data_card)
@@ -129,5 +130,7 @@ def _log_epoch(state: TrainingState, epochs: int, count: int) -> None:
         for split in ("train", "test", "validation")
         if f"{split}_loss" in row
     )
+    if skipped := row["skipped_steps"]:
+        parts += f"  {skipped} steps skipped: float16 overflowed"
     speed = f"{row['seconds']:.1f} s  {count / row['seconds']:,.0f} images/s"
     logger.info("epoch %*d/%d  %s  %s", len(str(epochs)), state.epoch, epochs, parts, speed)
