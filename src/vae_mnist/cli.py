@@ -1,28 +1,43 @@
-"""`kedro run` with errors a person can read: what this project raises on purpose ends in one message, no traceback."""
+"""`kedro run` with an end a person can read: one message for our own errors, one line after Ctrl-C or SIGTERM."""
 
 import copy
 import functools
+import signal
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, cast
 
 import click
 from kedro import KedroDeprecationWarning
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.project import settings
 
 from .errors import VaeMnistError
+from .hooks import ProjectHooks
 
 
-def _plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
+class Terminated(KeyboardInterrupt):
+    """SIGTERM; ends a run on the same way as Ctrl-C does."""
+
+
+def _plain_end(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _sigterm_raises():
             # `--pipeline=` is promised to our users and works; `--pipelines=` does as well.
             warnings.filterwarnings(
                 "ignore", message="Option '--pipeline' is deprecated", category=KedroDeprecationWarning
             )
             try:
                 return command(*args, **kwargs)
+            except KeyboardInterrupt as stop:
+                number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+                _end_records(f"stopped by {number.name}")
+                click.echo(_how_to_go_on(number, kwargs.get("params")), err=True)
+                raise SystemExit(128 + number) from None
             except Exception as error:
                 ours = _ours(error)
                 if ours is None:
@@ -30,6 +45,35 @@ def _plain_errors(command: Callable[..., Any]) -> Callable[..., Any]:
                 raise click.ClickException(str(ours)) from error
 
     return wrapped
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 the signature of a handler
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_records(how: str) -> None:
+    for hook in settings.HOOKS:
+        if isinstance(hook, ProjectHooks):
+            hook.end(how)
+
+
+def _how_to_go_on(number: signal.Signals, params: dict[str, Any] | None) -> str:
+    train = (params or {}).get("train")
+    again = isinstance(train, dict) and train.get("resume") is False
+    how = "the same command without train.resume=false" if again else "the same command again"
+    return f"Stopped by {number.name}. What was finished, every logged epoch included, is safe; to go on: {how}."
 
 
 def _ours(error: BaseException | None) -> VaeMnistError | None:
@@ -45,5 +89,5 @@ def cli() -> None:
 
 
 run = copy.copy(kedro_run)
-run.callback = _plain_errors(cast("Callable[..., Any]", kedro_run.callback))
+run.callback = _plain_end(cast("Callable[..., Any]", kedro_run.callback))
 cli.add_command(run)

@@ -1,9 +1,10 @@
 """Where training runs, and in which arithmetic."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
+from .config import TrainConfig
 from .errors import ConfigError
 
 
@@ -63,3 +64,19 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         )
     dtypes = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return Precision(name, dtypes[name])
+
+
+def machine_facts(config: TrainConfig) -> dict[str, Any]:
+    """What decides, beside parameters and digits, which bits training gives: for the run's record.
+
+    Raises:
+        ConfigError: the device or precision cannot be had here.
+    """
+    device = resolve_device(config.device)
+    return {
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "precision": resolve_precision(config.precision, device).name,
+        "threads": torch.get_num_threads() if config.threads == "auto" else config.threads,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }

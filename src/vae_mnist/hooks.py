@@ -1,16 +1,26 @@
-"""Around a run: parameters and inputs are checked before the first node, and a few plain lines end it."""
+"""Around a run: checks before the first node, one process at a time, a record, and a few plain lines at the end."""
 
+import atexit
+import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import DataCatalog, MemoryDataset
+from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Pipeline
 
 from .config import TrainConfig, parameter_problems
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, RunInUseError, VaeMnistError
+from .files import remove_leftovers
+from .runs import RunLock, digits_users, lock_digits, now, start_record
+
+logger = logging.getLogger(__name__)
+
+DIGITS = frozenset({"train_digits", "validation_digits", "test_digits"})
+SHARED = DIGITS | {"raw_digits", "data_card"}  # what all runs read; the rest belongs to one run
 
 
 class ProjectHooks:
@@ -18,6 +28,11 @@ class ProjectHooks:
 
     def __init__(self) -> None:
         self._parameters: dict[str, Any] = {}
+        self._held = ExitStack()  # the locks of the run that goes on
+        self._digits_lock = ExitStack()
+        self._lock: RunLock | None = None
+        self._catalog: DataCatalog | None = None
+        self._records: list[dict[str, Any]] = []  # of this run and those before it; empty while none goes on
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -33,25 +48,116 @@ class ProjectHooks:
             raise ConfigError(f"wrong parameters, nothing was run:{lines}")
 
     @hook_impl
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Refuse a run that cannot work: an impossible device, or an input that no pipeline has made yet.
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Refuse a run that cannot work or that another process is at; then begin its record.
 
         Raises:
             ConfigError: the device or precision cannot be had here.
             DataError: naming the missing input and the pipeline that makes it.
+            RunInUseError: naming the process that works on this run.
+            WriteError: the folders cannot be written to.
         """
+        self.end("stopped")  # in a notebook, an interrupted run ends without a word to its hooks
+        facts: dict[str, Any] = {}
         if "params:train" in pipeline.inputs():
-            from .devices import resolve_device, resolve_precision
+            from .devices import machine_facts
 
-            config = TrainConfig.model_validate(self._parameters["train"])
-            resolve_precision(config.precision, resolve_device(config.device))
+            facts = machine_facts(TrainConfig.model_validate(self._parameters["train"]))
         for name in sorted(pipeline.inputs()):
             if not name.startswith("params:") and name in catalog and not catalog.exists(name):
                 raise DataError(_missing(name, catalog))
+        atexit.register(self.end, "stopped")
+        outputs = pipeline.all_outputs()
+        makes_digits, reads_digits = (not names.isdisjoint(SHARED) for names in (outputs, pipeline.datasets()))
+        with ExitStack() as held:
+            self._digits_lock = held.enter_context(ExitStack())
+            folders = {_folder(catalog, name) for name in outputs}
+            if own := bool(outputs - SHARED):
+                lock = RunLock(_location(catalog, "checkpoints"))
+                lock.acquire()
+                held.callback(lock.release)
+                self._lock = lock
+                folders |= {lock.folder, _folder(catalog, "run_record")}
+            if reads_digits:
+                digits_lock = lock_digits(_location(catalog, "data_card").parent)
+                self._digits_lock.callback(digits_lock.release)
+            for folder in folders:
+                for rest in remove_leftovers(folder):
+                    logger.info("removed %s, the rest of a run that was killed", _shown(rest))
+            self._catalog = catalog
+            if own:
+                pipelines = run_params["pipeline_names"] or ["__default__"]
+                record = start_record(self._parameters["run"], pipelines, self._parameters, facts)
+                self._records = [*(catalog.load("run_record") if catalog.exists("run_record") else []), record]
+                self._save_records()
+            if reads_digits and not makes_digits:
+                self._digits_are_ready()
+            self._held = held.pop_all()
+
+    @hook_impl
+    def before_dataset_saved(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
+        """Refuse to exchange digits that another run uses.
+
+        Raises:
+            RunInUseError: naming that run.
+        """
+        catalog = self._catalog
+        if dataset_name not in DIGITS or catalog is None or not _replaces(catalog, dataset_name, data):
+            return
+        mine = self._lock.folder if self._lock else None
+        if users := list(digits_users(_location(catalog, "checkpoints").parent, but=mine)):
+            raise RunInUseError(
+                f"{_shown(_location(catalog, dataset_name))}: expected the digits that {' and '.join(users)} "
+                "is using, got others. Wait for it, or give this run a place of its own with --params=data_root=…"
+            )
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        """Let the next process read or make digits once the data card is written."""
+        if dataset_name == "data_card":
+            self._digits_are_ready()
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception) -> None:
+        """End the run's record with the reason."""
+        self.end(f"failed: {' '.join(str(error).split())[:300] or type(error).__name__}")
+
+    def end(self, how: str) -> None:
+        """Close the run that goes on, if there is one: its record first, then its locks.
+
+        Args:
+            how: "finished", "stopped by …" or "failed: …".
+        """
+        with self._held:
+            if self._records:
+                self._records[-1] |= {"ended": now(), "exit": how}
+                try:
+                    self._save_records()
+                except (VaeMnistError, DatasetError) as error:
+                    # A full disk has ended the run already; this must not hide why.
+                    logger.warning("the run's record could not be ended: %s", error)
+        self._records, self._lock, self._catalog = [], None, None
+        atexit.unregister(self.end)
+
+    def _digits_are_ready(self) -> None:
+        from .preprocessing import check_data_card
+
+        catalog = self._catalog
+        if self._lock and catalog is not None and catalog.exists("data_card"):
+            self._lock.use_digits()
+            card = check_data_card(catalog.load("data_card"))
+            self._records[-1]["data"] = {"title": card["title"], "sha256": card["sha256"]}
+            self._save_records()
+        self._digits_lock.close()
+
+    def _save_records(self) -> None:
+        if self._catalog is not None:
+            self._catalog.save("run_record", self._records)
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Say what was done, where it lies, and what to type next."""
+        """End the record; say what was done, where it lies, and what to type next."""
+        self.end("finished")
         lines = [f"run        {self._parameters['run']}"]
         if catalog.exists("data_card"):
             card = catalog.load("data_card")
@@ -97,6 +203,26 @@ def _missing(name: str, catalog: DataCatalog) -> str:
         return f"{name} is handed on in memory only: begin with an earlier node, the one that makes it"
     maker = "kedro run --pipeline=ingest" if name.endswith(("_digits", "data_card")) else "kedro run"
     return f"no {name} at {_shown(_location(catalog, name))}: run {maker} first"
+
+
+def _replaces(catalog: DataCatalog, name: str, data: Any) -> bool:  # noqa: ANN401
+    """Whether other digits lie where these are to be written."""
+    from .preprocessing import digits_sha256
+
+    try:
+        old = catalog.load(name) if catalog.exists(name) else None
+    except DatasetError:  # a damaged file is of no use to anybody
+        return False
+    return old is not None and digits_sha256(old) != digits_sha256(data)
+
+
+def _folder(catalog: DataCatalog, name: str) -> Path | None:
+    """Where a dataset's files lie, if it has any."""
+    dataset = catalog.get(name)
+    if filepath := getattr(dataset, "_filepath", None):
+        return Path(str(filepath)).parent
+    path = getattr(dataset, "_path", None)
+    return Path(str(path)) if path else None
 
 
 def _location(catalog: DataCatalog, name: str) -> Path:

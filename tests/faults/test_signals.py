@@ -1,0 +1,102 @@
+"""Ctrl-C and SIGTERM, sent to real `kedro run` processes."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from vae_mnist.checkpoints import read_checkpoint
+
+from ..conftest import as_params
+from ..test_training import same
+
+MANY = {"train__epochs": 400, "train__batch_size": 100}
+
+
+def start(project, *words, **overrides):
+    command = [sys.executable, "-m", "kedro", "run", *words, as_params(**overrides)]
+    return subprocess.Popen(command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def ingested(project):
+    assert project.invoke("--pipeline=ingest").exit_code == 0
+    return project
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_ends_with_one_line_and_goes_on(ingested, number, status):
+    folder = ingested.path("06_models", "default")
+    process = start(ingested, "--pipeline=train", **MANY)
+    try:
+        wait_for(lambda: len(list(folder.glob("*.pt"))) >= 3, process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == status
+    assert err == (
+        f"Stopped by {number.name}. What was finished, every logged epoch included, is safe; "
+        "to go on: the same command again.\n"
+    )
+    assert "Traceback" not in out
+    logged = [int(epoch) for epoch in re.findall(r" epoch +(\d+)/400 ", out)]
+    left = sorted(int(path.stem[-3:]) for path in folder.glob("*.pt"))
+    assert logged == list(range(1, len(logged) + 1))
+    assert left[: len(logged)] == logged
+    assert len(left) <= len(logged) + 1  # stopped between writing an epoch and saying so
+    assert [path.name for path in folder.iterdir() if path.name.endswith(".tmp")] == []
+    record = json.loads(ingested.path("07_model_output", "default", "run_record.json").read_text())[-1]
+    assert record["exit"] == f"stopped by {number.name}"
+    assert record["ended"] >= record["started"]
+
+    end = len(left) + 1
+    assert ingested.run("--pipeline=train", **(MANY | {"train__epochs": end})).returncode == 0
+    assert ingested.run("--pipeline=train", run="unbroken", **(MANY | {"train__epochs": end})).returncode == 0
+    name = f"vae_epoch_{end:03d}.pt"
+    assert same(read_checkpoint(folder / name), read_checkpoint(folder.parent / "unbroken" / name))
+
+
+def test_a_stopped_run_that_started_over_says_how_not_to_do_so_again(ingested):
+    folder = ingested.path("06_models", "default")
+    process = start(ingested, "--pipeline=train", **MANY, train__resume="false")
+    try:
+        wait_for(lambda: list(folder.glob("*.pt")), process)
+        process.send_signal(signal.SIGINT)
+        err = process.communicate(timeout=20)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert err.endswith("to go on: the same command without train.resume=false.\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_report_can_be_stopped_as_well(finished, number):
+    pictures = finished.path("08_reporting", f"stopped{number}", "samples")
+    run = f"stopped{number}"
+    assert finished.invoke("--pipeline=train", run=run, train__epochs=30).exit_code == 0
+    process = start(finished, "--pipeline=report", run=run)
+    try:
+        wait_for(lambda: len(list(pictures.glob("*.png"))) >= 2, process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number
+    assert err.startswith(f"Stopped by {number.name}.")
+    assert err.count("\n") == 1
+    assert "Traceback" not in out
+    assert finished.invoke("--pipeline=report", run=run).exit_code == 0
+    assert len(list(pictures.glob("*.png"))) == 30
