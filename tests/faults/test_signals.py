@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -17,9 +18,16 @@ from ..test_training import same
 MANY = {"train__epochs": 400, "train__batch_size": 100}
 
 
-def start(project, *words, **overrides):
+@contextmanager
+def running(project, *words, **overrides):
+    """A `kedro run` in a process of its own, which does not outlive the block."""
     command = [sys.executable, "-m", "kedro", "run", *words, as_params(**overrides)]
-    return subprocess.Popen(command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=project.root, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for(condition, process, seconds=120):
@@ -39,13 +47,10 @@ def ingested(project):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_ends_with_one_line_and_goes_on(ingested, number, status):
     folder = ingested.path("06_models", "default")
-    process = start(ingested, "--pipeline=train", **MANY)
-    try:
+    with running(ingested, "--pipeline=train", **MANY) as process:
         wait_for(lambda: len(list(folder.glob("*.pt"))) >= 3, process)
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
-    finally:
-        process.kill()
     assert process.returncode == status
     assert err == (
         f"Stopped by {number.name}. What was finished, every logged epoch included, is safe; "
@@ -71,13 +76,10 @@ def test_a_stopped_run_ends_with_one_line_and_goes_on(ingested, number, status):
 
 def test_a_stopped_run_that_started_over_says_how_not_to_do_so_again(ingested):
     folder = ingested.path("06_models", "default")
-    process = start(ingested, "--pipeline=train", **MANY, train__resume="false")
-    try:
+    with running(ingested, "--pipeline=train", **MANY, train__resume="false") as process:
         wait_for(lambda: list(folder.glob("*.pt")), process)
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=20)[1]
-    finally:
-        process.kill()
     assert process.returncode == 130
     assert err.endswith("to go on: the same command without train.resume=false.\n")
 
@@ -87,13 +89,10 @@ def test_a_report_can_be_stopped_as_well(finished, number):
     pictures = finished.path("08_reporting", f"stopped{number}", "samples")
     run = f"stopped{number}"
     assert finished.invoke("--pipeline=train", run=run, train__epochs=30).exit_code == 0
-    process = start(finished, "--pipeline=report", run=run)
-    try:
+    with running(finished, "--pipeline=report", run=run) as process:
         wait_for(lambda: len(list(pictures.glob("*.png"))) >= 2, process)
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
-    finally:
-        process.kill()
     assert process.returncode == 128 + number
     assert err.startswith(f"Stopped by {number.name}.")
     assert err.count("\n") == 1

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -14,9 +15,8 @@ from vae_mnist.checkpoints import read_checkpoint
 from vae_mnist.errors import RunInUseError
 from vae_mnist.runs import LOCK, OWNER, RunLock
 
-from ..conftest import as_params
 from ..test_training import same
-from .test_signals import MANY, start, wait_for
+from .test_signals import MANY, running, wait_for
 
 
 def owner(project, run="default"):
@@ -25,15 +25,11 @@ def owner(project, run="default"):
 
 
 def test_the_second_run_of_a_name_stops_and_names_the_first(project):
-    first = start(project, **MANY)
-    try:
+    with running(project, **MANY) as first:
         wait_for(lambda: list(project.path("06_models", "default").glob("*.pt")), first)
         held = owner(project)
         second = project.run(check=False, **MANY)
         assert first.poll() is None
-    finally:
-        first.kill()
-        first.communicate()
     assert second.returncode == 1
     assert (
         f"Error: run 'default' is being worked on by process {first.pid} on host {socket.gethostname()} "
@@ -43,27 +39,19 @@ def test_the_second_run_of_a_name_stops_and_names_the_first(project):
 
 
 def test_every_pipeline_of_a_run_is_kept_from_it(project):
-    first = start(project, **MANY)
-    try:
+    with running(project, **MANY) as first:
         wait_for(lambda: list(project.path("06_models", "default").glob("*.pt")), first)
         for pipeline in ("train", "evaluate", "report", "generate"):
             result = project.invoke(f"--pipeline={pipeline}", **MANY)
             assert result.exit_code == 1
             assert f"is being worked on by process {first.pid}" in result.output
         assert project.invoke("--pipeline=ingest").exit_code == 0
-    finally:
-        first.kill()
-        first.communicate()
 
 
 def test_the_lock_of_a_dead_process_does_not_block(project):
-    first = start(project, **MANY)
-    try:
+    with running(project, **MANY) as first:
         wait_for(lambda: list(project.path("06_models", "default").glob("*.pt")), first)
         os.kill(first.pid, signal.SIGKILL)
-    finally:
-        first.kill()
-        first.communicate()
     assert owner(project)["pid"] == first.pid, "the dead process left its name"
     epochs = len(list(project.path("06_models", "default").glob("*.pt")))
     assert project.run(**(MANY | {"train__epochs": epochs + 1})).returncode == 0
@@ -72,8 +60,9 @@ def test_the_lock_of_a_dead_process_does_not_block(project):
 
 def test_runs_of_different_names_side_by_side_are_right_and_write_the_digits_once(project, finished):
     names = ["a", "b", "c"]
-    processes = [start(project, run=name, train__epochs=4) for name in names]
-    outputs = [process.communicate(timeout=300) for process in processes]
+    with ExitStack() as stack:
+        processes = [stack.enter_context(running(project, run=name, train__epochs=4)) for name in names]
+        outputs = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
     digits = project.path("05_model_input", "train_digits.safetensors")
     # Written again it would be another file: the writer puts a new one in the old one's place.
@@ -88,15 +77,11 @@ def test_runs_of_different_names_side_by_side_are_right_and_write_the_digits_onc
 
 
 def test_digits_in_use_are_not_exchanged(project):
-    first = start(project, run="first", **MANY)
-    try:
+    with running(project, run="first", **MANY) as first:
         wait_for(lambda: list(project.path("06_models", "first").glob("*.pt")), first)
         before = project.path("05_model_input", "train_digits.safetensors").read_bytes()
         other = project.run(run="other", ingest__validation_size=500, check=False)
         assert first.poll() is None
-    finally:
-        first.kill()
-        first.communicate()
     assert other.returncode == 1
     assert (
         "Error: data/05_model_input/train_digits.safetensors: expected the digits that run 'first' "
@@ -146,13 +131,12 @@ def test_a_second_ingest_waits_for_the_first(project):
         "import sys, time; from filelock import FileLock\n"
         f"lock = FileLock({str(folder / LOCK)!r}); lock.acquire(); print('held', flush=True); sys.stdin.read()"
     )
-    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout.readline() == "held\n"
-    command = [sys.executable, "-m", "kedro", "run", "--pipeline=ingest", as_params()]
-    process = subprocess.Popen(command, cwd=project.root, stdout=subprocess.PIPE, text=True)
-    try:
-        lines = iter(process.stdout.readline, "")
-        assert any("waiting for another process that is making digits" in line for line in lines)
+    holding = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with holding as holder, running(project, "--pipeline=ingest") as process:
+        assert holder.stdout.readline() == "held\n"
+        for line in process.stdout:
+            if "waiting for another process that is making digits" in line:
+                break
         time.sleep(1)
         assert process.poll() is None
         assert not (folder / "train_digits.safetensors").exists()
@@ -160,7 +144,3 @@ def test_a_second_ingest_waits_for_the_first(project):
         process.communicate(timeout=60)
         assert process.returncode == 0
         assert (folder / "train_digits.safetensors").is_file()
-    finally:
-        for each in (holder, process):
-            each.kill()
-            each.communicate()

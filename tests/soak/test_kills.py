@@ -1,0 +1,199 @@
+"""SIGKILL at any instant of `kedro run`: no file is ever half, and what goes on ends where the unbroken run ends.
+
+The short forms run with all tests. The long ones, marked slow and soak, make the numbers in docs/reliability.md:
+pytest -m soak --no-cov -s tests/soak
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from functools import partial
+
+import pandas as pd
+import pytest
+from PIL import Image
+from safetensors.torch import load_file
+
+from vae_mnist.checkpoints import read_checkpoint
+
+from ..conftest import as_params
+from ..faults.test_signals import running, wait_for
+from ..test_training import same
+
+EPOCHS = 5
+PARAMS = {
+    "train__epochs": EPOCHS,
+    "train__batch_size": 100,
+    "report__sample_side": 2,
+    "report__reconstructions": 10,
+    "report__interpolation_pairs": 1,
+    "report__animation_frames": 3,
+}
+LAST = f"vae_epoch_{EPOCHS:03d}.pt"
+
+
+def read_whole(path):
+    """Read a file to its end in the way of its kind; raises if it is not whole."""
+    if path.suffix == ".pt":
+        read_checkpoint(path)
+    elif path.suffix == ".safetensors":
+        load_file(path)
+    elif path.suffix == ".json":
+        json.loads(path.read_text())
+    elif path.suffix == ".csv":
+        assert path.read_text().endswith("\n")
+        pd.read_csv(path)
+    elif path.suffix in (".png", ".gif"):
+        with Image.open(path) as picture:
+            for frame in range(getattr(picture, "n_frames", 1)):
+                picture.seek(frame)
+                picture.load()
+    else:
+        raise AssertionError(f"{path}: a file of no known kind")
+
+
+def read_all(data):
+    """How many files there are under data/, all of them whole; locks and the rests of writers apart."""
+    files = [path for path in data.rglob("*") if path.is_file() and path.name != ".lock" and path.suffix != ".tmp"]
+    for path in files:
+        read_whole(path)
+    return len(files)
+
+
+def rests(data):
+    return list(data.rglob("*.tmp"))
+
+
+def bits_that_differ(data, unbroken):
+    """Names of what is not bit for bit the same; wall-clock times apart."""
+    different = []
+    left, right = (read_checkpoint(root / "06_models" / "default" / LAST) for root in (data, unbroken))
+    if not same(left, right):
+        different.append(LAST)
+    for name in ("07_model_output/default/history.csv", "08_reporting/default/loss_table.csv"):
+        tables = [pd.read_csv(root / name).drop(columns="seconds") for root in (data, unbroken)]
+        if not tables[0].equals(tables[1]):
+            different.append(name)
+    for path in sorted(unbroken.rglob("*")):
+        name = path.relative_to(unbroken)
+        if path.suffix in (".png", ".gif", ".safetensors") or path.name in ("metrics.json", "data_card.json"):
+            digests = [hashlib.sha256((root / name).read_bytes()).digest() for root in (data, unbroken)]
+            if digests[0] != digests[1]:
+                different.append(str(name))
+    return different
+
+
+def is_at_work(project, process):
+    """Whether the process has taken the run."""
+    owner = project.path("06_models", "default", ".owner.json")
+    return owner.exists() and json.loads(owner.read_text())["pid"] == process.pid
+
+
+def unbroken_run(project):
+    """Run once, and keep its data/ aside; seconds from the lock to the end."""
+    with running(project, **PARAMS) as process:
+        wait_for(project.path("06_models", "default", ".lock").exists, process)
+        began = time.monotonic()
+        assert process.wait(timeout=300) == 0, process.communicate()
+        seconds = time.monotonic() - began
+    project.path().rename(project.root / "unbroken")
+    return seconds
+
+
+def kill_at_random(project, kills, seed):
+    """Kill real `kedro run` processes at random instants of their work, until that many have died; what came of it."""
+    draw = random.Random(seed)
+    seconds = unbroken_run(project)
+    tally = Counter()
+    while tally["kills"] < kills:
+        with running(project, **PARAMS) as process:
+            wait_for(partial(is_at_work, project, process), process)
+            time.sleep(draw.uniform(0, seconds))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+        tally["files read after kills"] += read_all(project.path())
+        if process.returncode == -signal.SIGKILL:
+            tally["kills"] += 1
+            tally["rests of writers"] += len(rests(project.path()))
+            stage = len(list(project.path("06_models", "default").glob("*.pt")))
+            tally[f"killed with {stage} epochs written"] += 1
+        if process.returncode == 0 or tally["kills"] == kills:
+            assert project.run(**PARAMS).returncode == 0
+            assert rests(project.path()) == []
+            tally["runs compared"] += 1
+            tally["different"] += len(bits_that_differ(project.path(), project.root / "unbroken"))
+            shutil.rmtree(project.path())
+    return tally
+
+
+def kill_at_operations(project, chosen):
+    """Kill just before the file operations of `chosen(their number)`, each in a run that starts from nothing."""
+    environment = os.environ | {"PYTHONPATH": str(project.root / "src")}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    tally = Counter()
+    warm = [sys.executable, str(__file__).replace("test_kills.py", "warm.py")]
+    with subprocess.Popen(warm, cwd=project.root, env=environment, **pipes) as process:
+
+        def kedro_run(kill_at):
+            shutil.rmtree(project.path(), ignore_errors=True) if kill_at else None
+            task = {"words": [as_params(**PARAMS)], "kill_at": kill_at}
+            process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline())
+            return answer["status"], answer["operations"]
+
+        status, operations = kedro_run(0)
+        assert status == 0
+        project.path().rename(project.root / "unbroken")
+        tally["operations of an unbroken run"] = operations
+        for kill_at in chosen(operations):
+            status, reached = kedro_run(kill_at)
+            assert (status, reached) == (-signal.SIGKILL, kill_at)
+            tally["kills"] += 1
+            tally["files read after kills"] += read_all(project.path())
+            tally["rests of writers"] += len(rests(project.path()))
+            assert kedro_run(0)[0] == 0
+            assert rests(project.path()) == []
+            tally["runs compared"] += 1
+            tally["different"] += len(bits_that_differ(project.path(), project.root / "unbroken"))
+        process.stdin.close()
+    return tally
+
+
+def test_a_run_killed_again_and_again_ends_where_the_unbroken_run_ends(project):
+    tally = kill_at_random(project, kills=8, seed=2)
+    assert tally["kills"] == 8
+    assert tally["runs compared"] >= 1
+    assert tally["different"] == 0
+
+
+def test_a_kill_before_any_file_operation_loses_nothing(project):
+    draw = random.Random(3)
+    tally = kill_at_operations(project, lambda count: draw.sample(range(1, count + 1), 12))
+    assert tally["operations of an unbroken run"] > 100
+    assert tally["kills"] == 12
+    assert tally["rests of writers"] > 0, "no kill fell into a writer"
+    assert tally["different"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+def test_a_hundred_kills_at_random_instants(project):
+    tally = kill_at_random(project, kills=100, seed=0)
+    print("\nrandom instants:", dict(tally))
+    assert tally["different"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+def test_a_kill_before_every_single_file_operation(project):
+    tally = kill_at_operations(project, lambda count: range(1, count + 1))
+    print("\nevery file operation:", dict(tally))
+    assert tally["different"] == 0
