@@ -1,6 +1,5 @@
 """What a model is worth on held-out digits. All losses in nats per image, averaged over images, not batches."""
 
-from collections.abc import Iterator
 from math import sqrt
 from typing import NamedTuple
 
@@ -82,10 +81,10 @@ def importance_weighted(
     for start in range(0, len(images), group):
         pixels = as_pixels(images[start : start + group])
         mean, logvar = model.encode(pixels)
-        log_weights = [
-            _log_weights(model, pixels, mean, logvar, count, generator) for count in _pieces(samples, chunk_size)
-        ]
-        bounds.append(importance_weighted_nll(torch.cat(log_weights)).double().cpu())
+        log_weights = mean.new_empty(samples, len(pixels))
+        for part in log_weights.split(chunk_size):
+            part.copy_(_log_weights(model, pixels, mean, logvar, len(part), generator))
+        bounds.append(importance_weighted_nll(log_weights).double().cpu())
     nll = torch.cat(bounds)
     spread = nll.std().item() / sqrt(len(nll)) if len(nll) > 1 else 0.0
     return ImportanceWeighted(nll.mean().item(), spread)
@@ -130,12 +129,6 @@ def active_units(means: Tensor) -> int:
         means: (N, Z), posterior means over a whole set.
     """
     return int((means.var(dim=0, correction=0) > ACTIVE_UNIT_THRESHOLD).sum())
-
-
-def _pieces(total: int, largest: int) -> Iterator[int]:
-    while total > 0:
-        yield min(total, largest)
-        total -= largest
 
 
 def _need_images(images: Tensor) -> None:

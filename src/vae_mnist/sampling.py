@@ -40,7 +40,10 @@ def prior_codes(model: VAE, count: int, *, seed: int = 0) -> Tensor:
 def decode(model: VAE, z: Tensor) -> Tensor:
     """Pixel means of codes, (N, C, H, W) in [0, 1], on the CPU; z is (N, Z)."""
     device = _device(model)
-    return torch.cat([model.decode(part.to(device)).cpu() for part in z.split(_CHUNK)])
+    images = torch.empty(len(z), *model.image_shape)  # filled piece by piece: to join pieces would take all of it twice
+    for start in range(0, len(z), _CHUNK):
+        images[start : start + _CHUNK] = model.decode(z[start : start + _CHUNK].to(device))
+    return images
 
 
 @torch.no_grad()

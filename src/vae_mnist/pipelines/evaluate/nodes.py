@@ -6,6 +6,7 @@ from typing import Any
 
 from ...checkpoints import Checkpoint, check_dataset, model_from_checkpoint
 from ...config import EvaluateConfig
+from ...memory import check_evaluation
 from ...metrics import active_units, importance_weighted, loss_parts, posterior_statistics
 from ...preprocessing import Digits, binarise
 
@@ -24,12 +25,14 @@ def evaluate_model(
         config: number of samples, binarisation, seed, chunk size.
 
     Raises:
+        ConfigError: memory does not hold a chunk of that size.
         DataError: other test digits than the run's.
     """
     checkpoint = list(checkpoints.values())[-1]()
     check_dataset(checkpoint, "test", test_digits)
     model = model_from_checkpoint(checkpoint)
     images = test_digits["images"]
+    check_evaluation(model, len(images), config)
     beta = checkpoint["settings"]["objective.beta"]
 
     grey = loss_parts(model, images, beta)

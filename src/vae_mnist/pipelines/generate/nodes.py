@@ -11,6 +11,7 @@ from torch import Tensor
 from ...checkpoints import Checkpoint, model_from_checkpoint
 from ...config import GenerateConfig
 from ...errors import CheckpointError
+from ...memory import check_generation
 from ...plots import Caption, sample_grid
 from ...sampling import decode, prior_codes
 
@@ -31,6 +32,7 @@ def generate_digits(
 
     Raises:
         CheckpointError: no checkpoint of that name.
+        ConfigError: memory does not hold that many digits.
     """
     name = list(checkpoints)[-1] if config.checkpoint == "newest" else config.checkpoint
     if name not in checkpoints:
@@ -39,6 +41,7 @@ def generate_digits(
         )
     checkpoint = checkpoints[name]()
     model = model_from_checkpoint(checkpoint)
+    check_generation(model, config.count)
     codes = prior_codes(model, config.count, seed=config.seed)
     facts = {"dataset": checkpoint["dataset"], "row": checkpoint["history"][-1], "seed": config.seed}
     return {"images": decode(model, codes), "codes": codes}, facts

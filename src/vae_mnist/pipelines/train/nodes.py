@@ -13,6 +13,7 @@ from ...checkpoints import Checkpoint, checkpoint_name
 from ...config import ModelConfig, ObjectiveConfig, TrainConfig
 from ...devices import resolve_device, resolve_precision
 from ...errors import DataError
+from ...memory import check_training
 from ...preprocessing import Digits, check_data_card, check_digits, digits_sha256
 from ...training import (
     TrainingState,
@@ -56,7 +57,7 @@ def train_model(
         called before the next epoch begins.
 
     Raises:
-        ConfigError: the device or precision cannot be had here.
+        ConfigError: the device or precision cannot be had here, or memory does not hold what is asked for.
         DataError: the digits are not those of the data card.
         ResumeError: settings or digits differ from the newest checkpoint's.
         NonFiniteLossError: training diverged.
@@ -68,6 +69,7 @@ def train_model(
     for split, digits in splits.items():
         _check_split(split, digits, data_card)
     settings = run_settings(model=model, objective=objective, train=config)
+    check_training(model, train_digits["images"].shape[1:], len(train_digits["images"]), config.batch_size, device)
     state = start(model, config, train_digits["images"].shape[1:], device, precision)
     if resume_point and config.resume:
         newest = list(resume_point.values())[-1]()
