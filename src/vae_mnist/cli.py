@@ -88,6 +88,27 @@ def cli() -> None:
     """Commands of this project."""
 
 
+def _named_params(read: Callable[..., Any]) -> Callable[..., Any]:
+    """Kedro's reader of --params, which lets errors of YAML escape as they are."""
+
+    def wrapped(ctx: click.Context, param: click.Parameter, value: Any) -> Any:  # noqa: ANN401
+        try:
+            return read(ctx, param, value)
+        except click.ClickException:
+            raise
+        except Exception as error:
+            words = " ".join(str(error).split())
+            raise click.BadParameter(
+                f"expected key=value pairs, got {value!r}, which cannot be read: {words}"
+            ) from error
+
+    return wrapped
+
+
 run = copy.copy(kedro_run)
 run.callback = _plain_end(cast("Callable[..., Any]", kedro_run.callback))
+run.params = [copy.copy(option) for option in kedro_run.params]
+for option in run.params:
+    if option.name == "params" and option.callback:
+        option.callback = _named_params(option.callback)
 cli.add_command(run)

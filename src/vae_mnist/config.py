@@ -43,7 +43,7 @@ class ModelConfig(ParameterGroup):
     """Which model to build; the image size follows from the data."""
 
     name: Literal["vae"]
-    latent_dim: Annotated[int, Field(ge=1, le=65_536)]
+    latent_dim: Annotated[int, Field(ge=1, le=4096)]
     hidden_dim: Annotated[int, Field(ge=1, le=65_536)]
 
 

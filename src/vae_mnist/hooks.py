@@ -13,7 +13,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Pipeline
 
-from .config import TrainConfig, parameter_problems, unreadable
+from .config import TrainConfig, parameter_problems
 from .errors import ConfigError, DataError, RunInUseError, VaeMnistError
 from .files import remove_leftovers
 from .runs import RunLock, digits_users, lock_digits, now, start_record
@@ -40,17 +40,12 @@ class ProjectHooks:
         """Refuse wrong parameters; Kedro itself would pass over an unknown top-level key.
 
         Raises:
-            ConfigError: naming each wrong key, or the file that cannot be read.
+            ConfigError: naming each wrong key.
         """
         loader = cast("OmegaConfigLoader", context.config_loader)
-        try:
-            places = loader["globals"]
-            # context.params would already be classes, or Kedro's own error, which names no top-level key.
-            self._parameters = dict(loader["parameters"])
-        except Exception as error:  # kedro, omegaconf and yaml each have their own
-            read = [Path(loader.conf_source) / name for name in (loader.base_env, loader.env or loader.default_run_env)]
-            raise ConfigError(f"wrong parameters, nothing was run:\n  {unreadable(error, read)}") from error
-        if problems := parameter_problems(self._parameters, places, loader.runtime_params):
+        # context.params would already be classes, or Kedro's own error, which names no top-level key.
+        self._parameters = dict(loader["parameters"])
+        if problems := parameter_problems(self._parameters, loader["globals"], loader.runtime_params):
             lines = "".join(f"\n  {problem}" for problem in problems)
             raise ConfigError(f"wrong parameters, nothing was run:{lines}")
 

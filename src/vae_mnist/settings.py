@@ -3,12 +3,14 @@
 import warnings
 
 from .hooks import ProjectHooks
+from .loading import ConfigLoader
 
 # OmegaConf 2.4 deprecates the resolver call that kedro 1.7 makes for each config loader: nothing a user could mend.
 warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated", category=UserWarning)
 
 HOOKS = (ProjectHooks(),)
 
+CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",

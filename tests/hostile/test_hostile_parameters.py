@@ -15,7 +15,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from vae_mnist.cli import run as run_command
-from vae_mnist.config import GROUPS, unreadable
+from vae_mnist.config import GROUPS
 from vae_mnist.errors import ConfigError
 
 from ..conftest import TINY, Project, as_params
@@ -25,7 +25,7 @@ SEED, MUTATIONS, RUNS = 20261122, 1000, 24
 # Written down a second time on purpose: a bound that goes missing in config.py shows here.
 BOUNDS = {
     "ingest.validation_size": (0, 10**9),
-    "model.latent_dim": (1, 65_536),
+    "model.latent_dim": (1, 4096),
     "model.hidden_dim": (1, 65_536),
     "objective.beta": (0, 10_000),
     "train.epochs": (1, 1_000_000),
@@ -88,23 +88,23 @@ def test_a_thousand_mutations_are_refused_by_name_or_in_range_and_run(tmp_path):
     assert project.invoke("--pipeline=ingest").exit_code == 0
     base = project.root / "conf" / "base"
     bootstrap_project(project.root)
-    rng, counts, valid, failures = random.Random(SEED), Counter(), [], []  # noqa: S311
+    rng, counts, valid, failures = random.Random(SEED), Counter(), [], []
     with contextlib.chdir(project.root), KedroSession.create(project.root) as session:
         for _ in range(MUTATIONS):
             mutant = rng.choice([text_mutant, text_mutant, value_mutant, params_mutant])(rng, base)
             with applied(mutant, base):
-                outcome, said = judge(mutant, session, base)
+                outcome, said = judge(mutant, session)
             counts[mutant.kind, outcome] += 1
             if outcome == "valid":
                 valid.append(mutant)
             if outcome == "WRONG":
                 failures.append(f"{mutant.kind} {mutant.file} {mutant.content[-200:]!r}\n -> {said}")
-    print({" ".join(kind): count for kind, count in sorted(counts.items())})  # noqa: T201
+    print({" ".join(kind): count for kind, count in sorted(counts.items())})
     assert not failures, f"{len(failures)} of {MUTATIONS}\n" + "\n".join(failures[:20])
     assert min(sum(count for (_, is_), count in counts.items() if is_ == kind) for kind in ("refused", "valid")) > 50
 
     trained = Counter(try_out(project, base, mutant, number) for number, mutant in enumerate(ordered(valid, rng)))
-    print(dict(trained))  # noqa: T201
+    print(dict(trained))
     assert trained["trained"] >= 20
 
 
@@ -198,33 +198,33 @@ def params_mutant(rng, base):
     return Mutant("params", key, f"{key}={rng.choice(PIECES)}", {key.rpartition(".")[2], key.partition(".")[0]})
 
 
-def judge(mutant, session, base):
-    """("refused" | "before the hook" | "valid" | "WRONG", what was said)."""
+def judge(mutant, session):
+    """("refused" | "valid" | "WRONG", what was said)."""
     params = {}
     if mutant.kind == "params":
         try:
             params = run_command.make_context("run", ["--params=" + mutant.content]).params["params"]
         except click.UsageError as error:
-            return "refused", str(error)
-        except Exception as error:  # while click reads the words: no hook of ours is there yet
-            return "before the hook", repr(error)
+            return "refused" if named(mutant, str(error)) else "WRONG", str(error)
+        except Exception as error:
+            return "WRONG", repr(error)
     session._store["runtime_params"] = params
     try:
         context = session.load_context()
     except ConfigError as error:
-        said, outcome = str(error), "refused"
+        said = str(error)
     except Exception as error:
-        if mutant.file != "globals.yml":
-            return "WRONG", repr(error)
-        # Kedro's loader reads this one file as it is made, before any hook of ours.
-        said, outcome = unreadable(error, [base]), "before the hook"
+        return "WRONG", repr(error)
     else:
         mutant.parameters = context.config_loader["parameters"]
         wrong = out_of_range(mutant.parameters, context.config_loader["globals"])
         return ("WRONG", wrong) if wrong else ("valid", "")
     in_file = re.search(rf"base/{re.escape(mutant.file)}, line \d+: .", said)
-    named = any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said) for name in mutant.names)
-    return (outcome if in_file or named else "WRONG"), said
+    return ("refused" if in_file or named(mutant, said) else "WRONG"), said
+
+
+def named(mutant, said):
+    return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said) for name in mutant.names)
 
 
 def out_of_range(parameters, places):

@@ -31,6 +31,8 @@ from ...sampling import interpolate, reconstruct, sample, traverse
 Partitions = dict[str, Callable[[], Checkpoint]]
 LazyFigures = dict[str, Callable[[], Figure]]
 
+MAP_LIMIT = 20_000  # digits on the latent map
+
 COLUMNS = {
     "epoch": "counted from 1",
     "loss": "bce + beta x kld",
@@ -108,9 +110,12 @@ def draw_interpolations(checkpoints: Partitions, test_digits: Digits, run: str, 
 def draw_latent_map(checkpoints: Partitions, test_digits: Digits, run: str) -> Figure:
     """Posterior means of the test digits on two principal components."""
     checkpoint, model = _newest_model(checkpoints, test_digits)
-    means, _ = posterior_statistics(model, test_digits["images"])
-    caption = _caption("Where the test digits lie in latent space", run, checkpoint)
-    return latent_map(means, test_digits["labels"], caption)
+    count = len(test_digits["labels"])
+    shown = min(count, MAP_LIMIT)
+    means, _ = posterior_statistics(model, test_digits["images"][:shown])
+    which = "the test digits" if shown == count else f"the first {shown:,} of {count:,} test digits"
+    caption = _caption(f"Where {which} lie in latent space", run, checkpoint)
+    return latent_map(means, test_digits["labels"][:shown], caption)
 
 
 def draw_traversal(checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig) -> Figure:
