@@ -16,7 +16,10 @@ from .conftest import LOSS_COLUMNS
 
 CPU = torch.device("cpu")
 MODEL = ModelConfig(name="vae", latent_dim=4, hidden_dim=16)
-CARD = {"title": "some digits", "sha256": {"train": "t", "validation": "v", "test": "e"}}
+CARD = {
+    "name": "digits", "title": "some digits", "source": "a test",
+    "counts": {"train": 450, "validation": 0, "test": 100}, "sha256": {"train": "t", "validation": "v", "test": "e"},
+}  # fmt: skip
 
 
 def config(**changes):

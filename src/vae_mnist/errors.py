@@ -17,6 +17,10 @@ class CheckpointError(VaeMnistError, ValueError):
     """A checkpoint is missing, unreadable, or of another format."""
 
 
+class DamagedCheckpointError(CheckpointError):
+    """A checkpoint holds other bytes than those that were written."""
+
+
 class ResumeError(CheckpointError):
     """A run cannot go on: its settings or data differ from those of its newest checkpoint."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .batches import Batch, Batches
-from .checkpoints import FORMAT_VERSION, Checkpoint
+from .checkpoints import FORMAT_VERSION, Checkpoint, check_optimizer, check_scaler, check_tensors
 from .config import ModelConfig, ObjectiveConfig, ParameterGroup, TrainConfig
 from .devices import Precision
 from .errors import CheckpointError, NonFiniteLossError, ResumeError
@@ -118,14 +118,20 @@ def restore(state: TrainingState, checkpoint: Checkpoint) -> TrainingState:
     """Put a checkpoint into an untrained state of the same settings; changed in place.
 
     Raises:
-        CheckpointError: its tensors do not fit.
+        CheckpointError: it does not fit that state, or its numbers are not finite.
     """
     try:
-        state.model.load_state_dict(checkpoint["model_state"])
-        state.optimizer.load_state_dict(checkpoint["optimizer_state"])
-        state.scaler.load_state_dict(checkpoint["scaler_state"])
+        check_tensors(state.model.state_dict(), checkpoint["model_state"])
+        check_optimizer(state.optimizer, checkpoint["optimizer_state"])
+        check_scaler(state.scaler.state_dict(), checkpoint["scaler_state"])
         state.generator.set_state(checkpoint["rng_state"])
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+        state.model.load_state_dict(checkpoint["model_state"])
+        # With groups of its own, so that nothing in a file can set learning rate or betas.
+        state.optimizer.load_state_dict(
+            state.optimizer.state_dict() | {"state": checkpoint["optimizer_state"]["state"]}
+        )
+        state.scaler.load_state_dict(checkpoint["scaler_state"])
+    except (CheckpointError, RuntimeError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"epoch {checkpoint['epoch']} cannot be resumed: {error}") from error
     state.epoch = checkpoint["epoch"]
     state.history = [dict(row) for row in checkpoint["history"]]

@@ -33,7 +33,7 @@ def train_model(
     validation_digits: Digits,
     test_digits: Digits,
     data_card: dict[str, Any],
-    resume_point: dict[str, Callable[[], Checkpoint]],
+    resume_point: dict[str, Callable[[], Checkpoint | None]],
     run: str,
     model: ModelConfig,
     objective: ObjectiveConfig,
@@ -46,7 +46,7 @@ def train_model(
         validation_digits: perhaps none.
         test_digits: for the test loss of each epoch.
         data_card: of these digits.
-        resume_point: the run's checkpoints so far, oldest first.
+        resume_point: the run's checkpoints so far, oldest first; reading the last gives the newest whole one, or None.
         run: the run's name.
         model: which model.
         objective: which loss.
@@ -71,8 +71,8 @@ def train_model(
     settings = run_settings(model=model, objective=objective, train=config)
     check_training(model, train_digits["images"].shape[1:], len(train_digits["images"]), config.batch_size, device)
     state = start(model, config, train_digits["images"].shape[1:], device, precision)
-    if resume_point and config.resume:
-        newest = list(resume_point.values())[-1]()
+    newest = list(resume_point.values())[-1]() if resume_point and config.resume else None
+    if newest is not None:
         check_resume(newest, run, settings, data_card)
         state = restore(state, newest)
         if state.epoch >= config.epochs:
@@ -87,7 +87,7 @@ def train_model(
             yield {}, pd.DataFrame(state.history)
             return
         logger.info("run %r goes on after epoch %d", run, state.epoch)
-    elif resume_point:
+    elif resume_point and not config.resume:
         logger.info("run %r starts over; its %d old epochs go as new ones come", run, len(resume_point))
     logger.info(
         "training %r on %s: %s, %s parameters, %s on %s",
