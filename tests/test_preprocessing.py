@@ -105,6 +105,12 @@ def test_digits_of_another_shape_or_type_are_refused(wrong):
         check_digits(wrong, "train_digits")
 
 
+@pytest.mark.parametrize("names", [(), ("images",), ("images", "label"), ("codes", "images", "labels")])
+def test_digits_under_other_names_are_refused(names):
+    with pytest.raises(DataError, match=f"expected the tensors images and labels, got {', '.join(names) or 'none'}"):
+        check_digits(dict.fromkeys(names, torch.zeros(2)), "train_digits")
+
+
 def test_data_card_says_name_counts_source_and_checksums():
     train, validation = hold_out(digits(10), 2)
     test = digits(5)

@@ -27,11 +27,16 @@ class RawDigits(NamedTuple):
 
 
 def check_digits(digits: Digits, what: str) -> None:
-    """Refuse digits of the wrong shape, type or length.
+    """Refuse digits of other names, shape, type or length.
 
     Raises:
         DataError: naming `what`, what was expected and what came.
     """
+    if digits.keys() != {"images", "labels"}:
+        raise DataError(
+            f"{what}: expected the tensors images and labels, got {', '.join(sorted(digits)[:5]) or 'none'}. "
+            "Run kedro run --pipeline=ingest again."
+        )
     images, labels = digits["images"], digits["labels"]
     ok = images.dtype == torch.uint8 and images.ndim == 4 and labels.dtype == torch.int64  # noqa: PLR2004
     if not ok or labels.shape != images.shape[:1]:

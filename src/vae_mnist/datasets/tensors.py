@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..errors import DataError
@@ -31,19 +30,30 @@ class TensorsDataset(AbstractDataset[dict[str, Tensor], dict[str, Tensor]]):
             DataError: the file is missing or damaged.
         """
         if not self._filepath.is_file():
-            raise DataError(f"{self._filepath}: no such file. Run kedro run first.")
+            found = (
+                "no such file" if not self._filepath.exists() else "expected a safetensors file, found another thing"
+            )
+            raise DataError(f"{self._filepath}: {found}. Run kedro run first.")
         try:
             return load_file(self._filepath)
-        except SafetensorError as error:
+        except Exception as error:  # malformed bytes can fail in any way; each becomes one message
             raise DataError(
                 f"{self._filepath}: expected a safetensors file, but it cannot be read ({error}). "
                 "Delete it and run the pipeline that makes it again."
             ) from error
 
     def save(self, data: dict[str, Tensor]) -> None:
-        """Write the tensors, whole or not at all."""
+        """Write the tensors, whole or not at all; a file that holds just these is left alone.
+
+        Raises:
+            OSError: the disk is full, read-only or gone.
+        """
+        content = save({name: tensor.contiguous() for name, tensor in data.items()})
+        # Two runs beside each other make the same digits: the second one need not write them.
+        if self._filepath.is_file() and self._filepath.read_bytes() == content:
+            return
         with atomic_write(self._filepath) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in data.items()}, temporary)
+            temporary.write_bytes(content)
 
     def _exists(self) -> bool:
         return self._filepath.is_file()

@@ -25,7 +25,7 @@ from ...plots import (
     sample_grid,
     traversal_grid,
 )
-from ...preprocessing import Digits, as_pixels
+from ...preprocessing import Digits, as_pixels, check_digits
 from ...sampling import interpolate, reconstruct, sample, traverse
 
 Partitions = dict[str, Callable[[], Checkpoint]]
@@ -83,6 +83,7 @@ def draw_reconstructions(
     checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig
 ) -> tuple[LazyFigures, Figure]:
     """Originals above their reconstructions for every epoch, sorted by digit, and the newest once more."""
+    check_digits(test_digits, "test_digits")
     originals = as_pixels(test_digits["images"][_by_turns(test_digits["labels"], config.reconstructions)])
 
     def draw(checkpoint: Checkpoint) -> Figure:
