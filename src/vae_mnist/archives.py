@@ -54,7 +54,7 @@ def check_archive(file: BinaryIO) -> None:
     """Let only a whole archive of plain tensors, numbers and text pass; it is read, nothing of it is run.
 
     What passes is a tree: no list, dict or tensor stands in two places, and it takes no more memory than the file plus
-    some 150 MB.
+    some 100 MB.
 
     Args:
         file: open for reading, at any position.

@@ -1,0 +1,124 @@
+"""Load files one after the other, each in a process of its own; print outcome, seconds and growth of memory as JSON.
+
+python -m tests.hostile.measure files FILE...           each file as it is
+python -m tests.hostile.measure mutations FILE FOLDER   seeded mutations of a checkpoint, plain and sealed again
+"""
+
+import io
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from vae_mnist.archives import LABEL, seal
+from vae_mnist.checkpoints import load_model
+from vae_mnist.errors import CheckpointError, DamagedCheckpointError
+
+MUTATIONS, LIMIT_SECONDS = 500, 60
+
+
+def outcome(path):
+    try:
+        model = load_model(path)
+    except DamagedCheckpointError as error:
+        return "damaged", str(error)
+    except CheckpointError as error:
+        return "refused", str(error)
+    finite = all(tensor.isfinite().all() for tensor in model.state_dict().values())
+    return ("model" if finite else "a model with NaN"), ""
+
+
+def mutate(content, seed):
+    """One of: bit flips, truncation, insertion, exchange of two blocks; often where pickle or zip directory lie."""
+    draw = random.Random(seed)  # noqa: S311 not a secret
+    content = bytearray(content)
+
+    def place():
+        size = len(content)
+        return draw.choice([draw.randrange(size), draw.randrange(5000), size - 1 - draw.randrange(4000)])
+
+    kind = draw.randrange(4)
+    if kind == 0:
+        for _ in range(draw.choice([1, 1, 1, 8, 64])):
+            content[place()] ^= 1 << draw.randrange(8)
+    elif kind == 1:
+        del content[place() :]
+    elif kind == 2:
+        where = place()
+        content[where:where] = draw.randbytes(draw.choice([1, 2, 100, 5000]))
+    else:
+        length, left, right = draw.choice([1, 16, 500]), place(), place()
+        one, other = content[left : left + length], content[right : right + length]
+        content[left : left + length], content[right : right + length] = other, one
+    return bytes(content)
+
+
+def mutations(source, folder):
+    """How often each outcome came; the name of every exception that is no CheckpointError is one."""
+    counts = {"plain": Counter(), "sealed again": Counter()}
+    sealed = source.read_bytes()
+    bare = bytearray(sealed[: -len(LABEL) - 64])
+    bare[-2:] = b"\0\0"
+    path = folder / "mutated.pt"
+    for seed in range(MUTATIONS):
+        changed = mutate(sealed, seed)
+        if changed != sealed:
+            path.write_bytes(changed)
+            counts["plain"][_any_outcome(path)] += 1
+        archive = io.BytesIO(mutate(bytes(bare), seed))
+        if archive.getbuffer().nbytes > 2:
+            seal(archive)
+            path.write_bytes(archive.getvalue())
+            counts["sealed again"][_any_outcome(path)] += 1
+    return counts, ""
+
+
+def _any_outcome(path):
+    try:
+        return outcome(path)[0]
+    except Exception as error:
+        return repr(error)
+
+
+def in_child(work):
+    """Run work() in a fork, whose peak of memory begins with what is there now."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(LIMIT_SECONDS)
+        before, started = _peak(), time.perf_counter()
+        try:
+            result = work()
+        except BaseException as error:
+            result = repr(error), ""
+        report = [*result, time.perf_counter() - started, _peak() - before]
+        os.write(writer, json.dumps(report).encode()[:60_000])
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as answer:
+        text = answer.read()
+    os.waitpid(child, 0)
+    return json.loads(text) if text else ["killed", "", LIMIT_SECONDS, -1]
+
+
+def _peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MB
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # threads do not survive a fork
+    outcome(__file__)  # what the first call imports is not the file's
+    mode, *arguments = sys.argv[1:]
+    paths = [Path(argument) for argument in arguments]
+    if mode == "files":
+        report = {path.name: in_child(lambda path=path: outcome(path)) for path in paths}
+    else:
+        report = in_child(lambda: mutations(*paths))
+    json.dump(report, sys.stdout)
