@@ -207,8 +207,6 @@ def _check_tree(pickled: bytes, storages: dict[str, int]) -> None:
             continue
         if not (_push(opcode, value, stack, memo) or _combine(opcode, stack, storages)):
             raise _refusal(f"a pickle with the instruction {opcode} at byte {position} that a checkpoint has no use of")
-    if stack != [_Kind.DICT]:
-        raise CheckpointError(f"expected a dict, found {_described(stack)}. {ACCEPTED}.")
 
 
 def _push(opcode: str, value: Any, stack: list[Any], memo: dict[int, Any]) -> bool:  # noqa: ANN401
@@ -303,7 +301,3 @@ def _refusal(found: str) -> CheckpointError:
 def _listed(names: set[str]) -> str:
     shown = [ascii(name.replace(" ", "."))[1:-1][:80] for name in sorted(names)[:5]]
     return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "")  # noqa: PLR2004
-
-
-def _described(stack: list[Any]) -> str:
-    return "Tensor" if stack == [_Kind.TENSOR] else "something else"

@@ -262,9 +262,10 @@ BOMBS = {
     "negative_size": tensor((-4, -4), (1, 1), 16),
     "size_of_texts": tensor(("a",), (1,), 16),
     "storage_of_another_tensor": tensor((64,), (1,), 16, key="7"),
+    "storage_of_two_tensors": b"](" + 2 * tensor((16,), (1,), 16) + b"e",
     "storage_that_is_not_there": tensor((1,), (1,), 1, key="none"),
     "storage_of_another_type": tensor((16,), (1,), 16, kind="DoubleStorage"),
-    "many_dimensions": tensor((1,) * 5000, (1,) * 5000, 16),
+    "many_dimensions": tensor((16,) + (1,) * 5000, (1,) * 5001, 16),
     "copies_of_a_dict": tensor((16,), (1,), 16, hooks=b"]\x85"),
     "lists_in_lists": laughs(60),
     "tuples_in_tuples": b")" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(100, 160)),
@@ -280,7 +281,7 @@ BOMBS = {
     "newobj": b"ccollections\nOrderedDict\n)\x81",
     "build": b"ccollections\nOrderedDict\n)R}b",
     "append_to_a_dict": b"}Na",
-    "half_a_pair": b"}(Nu",
+    "half_a_pair": b"}(" + op("a") + b"u",
     "no_mark": b"t" * 20,
     "unfinished": b"(",
 }
@@ -314,6 +315,10 @@ def bombs(good, tmp_path_factory):
         "encrypted": sealed(bare[: first + 8] + bytes([bare[first + 8] | 1]) + bare[first + 9 :]),
         "deflated_gigabyte": sealed(deflated),
         "deflated_gigabyte_without_checksum": deflated,
+        "script": sealed(torch_archive(contents | {"constants.pkl": b"\x80\x02)."})),
+        "gap": sealed(
+            bare[:-98] + bytes(64) + bare[-98:-34] + struct.pack("<QL", len(bare) - 98 + 64, 1) + bare[-22:]
+        ),
         "byteorder": sealed(torch_archive(contents | {"byteorder": b"middle"})),
         "directory_of_terabytes": sealed(bare[:-58] + struct.pack("<Q", 2**42) + bare[-50:]),
     }  # fmt: skip
@@ -355,6 +360,7 @@ def test_objects_that_torch_would_let_through_are_refused_by_name(bombs, name, t
         ("encrypted", "compressed or encrypted records"), ("two_of_one_name", "records overlap or repeat"),
         ("many_records", "more than 10,000"), ("deflated_gigabyte", "torch.save did not write"),
         ("deflated_gigabyte_without_checksum", "torch.save did not write"), ("no_pickle", "without data.pkl"),
+        ("gap", "torch.save did not write"), ("script", "a TorchScript archive"),
         ("large_pickle", "data.pkl of at most"), ("directory_of_terabytes", "torch.save did not write"),
         ("too_many_instructions", "more than 1,000,000 instructions"), ("hidden_dim_65536", "expected (65536, 784)"),
         ("image_of_65536", "expected (16, 281474976710656)"), ("epoch_of_millions", "a row of history for each"),
