@@ -464,6 +464,7 @@ def test_contents_that_training_does_not_write_are_refused_by_name(tmp_path, che
         ("optimizer_state/state/3/exp_avg", 1.0, "'exp_avg of parameter 3': expected .*found float"),
         ("optimizer_state/state/3/exp_avg", torch.zeros(9), r"parameter 3': expected \(8,\) float32, found \(9,\)"),
         ("optimizer_state/state/3/exp_avg_sq", torch.full((8,), math.inf), "expected finite numbers"),
+        ("model_state/posterior.bias", torch.zeros(8, dtype=torch.float64), r"expected \(8,\) .* float64"),
         ("rng_state", torch.zeros(5056, dtype=torch.uint8), "cannot be resumed"),
         ("rng_state", torch.zeros(10, dtype=torch.uint8), "cannot be resumed"),
         ("scaler_state/scale", 1.0, "scaler_state"),
