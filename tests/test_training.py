@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vae_mnist import devices, training
+from vae_mnist import devices, resume, training
 from vae_mnist.checkpoints import model_from_checkpoint, read_checkpoint, write_checkpoint
 from vae_mnist.config import ModelConfig, ObjectiveConfig, TrainConfig
 from vae_mnist.errors import CheckpointError, NonFiniteLossError, ResumeError
@@ -37,7 +37,7 @@ def splits(sample_digits):
 
 
 def settings(cfg, beta=1.0):
-    return training.run_settings(model=MODEL, objective=ObjectiveConfig(beta=beta), train=cfg)
+    return resume.run_settings(model=MODEL, objective=ObjectiveConfig(beta=beta), train=cfg)
 
 
 def run(splits, cfg, beta=1.0, checkpoint=None):
@@ -249,14 +249,14 @@ def test_thread_count_holds_during_an_epoch_only(splits):
 
 def test_more_epochs_are_no_difference(splits):
     checkpoint = run(splits, config(epochs=1))[0]
-    training.check_resume(checkpoint, "default", settings(config(epochs=9, device="auto", threads=1)), CARD)
+    resume.check_resume(checkpoint, "default", settings(config(epochs=9, device="auto", threads=1)), CARD)
 
 
 def test_a_changed_setting_is_refused_by_name_with_both_ways_on(splits):
     checkpoint = run(splits, config(epochs=1))[0]
     changed = settings(config()) | {"model.latent_dim": 16}
     with pytest.raises(ResumeError) as caught:
-        training.check_resume(checkpoint, "default", changed, CARD)
+        resume.check_resume(checkpoint, "default", changed, CARD)
     assert str(caught.value) == (
         "model.latent_dim: the run 'default' has 4, you ask for 16. "
         "Choose another run name: --params=run=z16,model.latent_dim=16 - or start over: --params=train.resume=false"
@@ -273,14 +273,14 @@ def test_a_changed_setting_is_refused_by_name_with_both_ways_on(splits):
 def test_every_setting_that_changes_the_weights_is_compared(splits, key, value):
     checkpoint = run(splits, config(epochs=1))[0]
     with pytest.raises(ResumeError, match=f"^{key}: the run 'r' has"):
-        training.check_resume(checkpoint, "r", settings(config()) | {key: value}, CARD)
+        resume.check_resume(checkpoint, "r", settings(config()) | {key: value}, CARD)
 
 
 def test_other_digits_are_refused_by_name(splits):
     checkpoint = run(splits, config(epochs=1))[0]
     other = {"title": "other digits", "sha256": CARD["sha256"] | {"train": "x"}}
     with pytest.raises(ResumeError, match="data: the run 'r' was trained on some digits; the digits now are other"):
-        training.check_resume(checkpoint, "r", settings(config()), other)
+        resume.check_resume(checkpoint, "r", settings(config()), other)
 
 
 def test_weights_that_do_not_fit_cannot_be_resumed(splits):
@@ -292,8 +292,8 @@ def test_weights_that_do_not_fit_cannot_be_resumed(splits):
 
 def test_settings_hash_changes_with_any_setting():
     base = settings(config())
-    assert training.settings_hash(base) == training.settings_hash(dict(reversed(base.items())))
-    assert training.settings_hash(base) != training.settings_hash(base | {"train.seed": 1})
+    assert resume.settings_hash(base) == resume.settings_hash(dict(reversed(base.items())))
+    assert resume.settings_hash(base) != resume.settings_hash(base | {"train.seed": 1})
 
 
 @pytest.mark.gpu

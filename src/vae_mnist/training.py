@@ -1,7 +1,5 @@
 """The training loop, what it starts from, and what each epoch leaves behind."""
 
-import hashlib
-import json
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,15 +14,13 @@ from torch import Tensor
 
 from .batches import Batch, Batches
 from .checkpoints import FORMAT_VERSION, Checkpoint, check_optimizer, check_scaler, check_tensors
-from .config import ModelConfig, ObjectiveConfig, ParameterGroup, TrainConfig
+from .config import ModelConfig, ObjectiveConfig, TrainConfig
 from .devices import Precision
-from .errors import CheckpointError, NonFiniteLossError, ResumeError
+from .errors import CheckpointError, NonFiniteLossError
 from .losses import NegativeElbo, negative_elbo
 from .metrics import LossParts, loss_parts
 from .models import VAE, build_model
-
-# What may differ when a run goes on: it changes how long or where, not what is computed.
-FREE_SETTINGS = frozenset({"train.epochs", "train.resume", "train.device", "train.threads"})
+from .resume import settings_hash
 
 Progress = Callable[[Iterable[Batch], int], Iterable[Batch]]  # (batches, epoch) -> the same batches
 
@@ -75,7 +71,7 @@ def train(
                 sums[step, 0], sums[step, 1] = terms.reconstruction.detach().sum(), terms.kl.detach().sum()
             # One look at the end of the epoch: asking after each step would make a GPU wait for the host.
             if not torch.isfinite(sums).all() or _first_non_finite(state) is not None:
-                restore(state, before)
+                _put(before, state)
                 raise _where_it_broke(state, batches, objective.beta, precision, epoch)
             skipped = len(batches) - (_updates(state) - updates)  # by the gradient scaler: float16 overflowed
             seconds = perf_counter() - started
@@ -124,18 +120,20 @@ def restore(state: TrainingState, checkpoint: Checkpoint) -> TrainingState:
         check_tensors(state.model.state_dict(), checkpoint["model_state"])
         check_optimizer(state.optimizer, checkpoint["optimizer_state"])
         check_scaler(state.scaler.state_dict(), checkpoint["scaler_state"])
-        state.generator.set_state(checkpoint["rng_state"])
-        state.model.load_state_dict(checkpoint["model_state"])
-        # With groups of its own, so that nothing in a file can set learning rate or betas.
-        state.optimizer.load_state_dict(
-            state.optimizer.state_dict() | {"state": checkpoint["optimizer_state"]["state"]}
-        )
-        state.scaler.load_state_dict(checkpoint["scaler_state"])
+        _put(checkpoint, state)
     except (CheckpointError, RuntimeError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"epoch {checkpoint['epoch']} cannot be resumed: {error}") from error
-    state.epoch = checkpoint["epoch"]
-    state.history = [dict(row) for row in checkpoint["history"]]
     return state
+
+
+def _put(contents: Mapping[str, Any], state: TrainingState) -> None:
+    state.generator.set_state(contents["rng_state"])
+    state.model.load_state_dict(contents["model_state"])
+    # With groups of its own, so that nothing in a file can set learning rate or betas.
+    state.optimizer.load_state_dict(state.optimizer.state_dict() | {"state": contents["optimizer_state"]["state"]})
+    state.scaler.load_state_dict(contents["scaler_state"])
+    state.epoch = contents["epoch"]
+    state.history = [dict(row) for row in contents["history"]]
 
 
 def snapshot(
@@ -171,47 +169,6 @@ def snapshot(
             "vae_mnist": version("vae_mnist"),
         },
     }
-
-
-def run_settings(**groups: ParameterGroup) -> dict[str, Any]:
-    """Parameters that decide what training computes, as {"group.name": value}."""
-    settings = {
-        f"{group}.{name}": value for group, config in groups.items() for name, value in config.model_dump().items()
-    }
-    return {key: value for key, value in settings.items() if key not in FREE_SETTINGS}
-
-
-def settings_hash(settings: Mapping[str, Any]) -> str:
-    """Identify settings, hexadecimal sha256."""
-    return hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()
-
-
-def check_resume(checkpoint: Checkpoint, run: str, settings: Mapping[str, Any], data_card: Mapping[str, Any]) -> None:
-    """Refuse to go on with other settings or other digits.
-
-    Raises:
-        ResumeError: naming each difference, and both ways on.
-    """
-    old = checkpoint["settings"]
-    changed = [key for key in sorted({*old, *settings}) if old.get(key) != settings.get(key)]
-    differences = [
-        f"{key}: the run {run!r} has {old.get(key)!r}, you ask for {settings.get(key)!r}." for key in changed
-    ]
-    name = "".join(_short(key, settings.get(key)) for key in changed)
-    overrides = "".join(f",{key}={settings[key]}" for key in changed if key in settings)
-    if checkpoint["dataset"].get("sha256") != data_card["sha256"]:
-        differences.append(
-            f"data: the run {run!r} was trained on {checkpoint['dataset'].get('title')}; "
-            f"the digits now are {data_card['title']}"
-            + (", but other ones." if checkpoint["dataset"].get("title") == data_card["title"] else ".")
-        )
-        name = name or "other"
-    if differences:
-        raise ResumeError(
-            "\n".join(differences)
-            + (" " if len(differences) == 1 else "\n")
-            + f"Choose another run name: --params=run={name}{overrides} - or start over: --params=train.resume=false"
-        )
 
 
 def _epoch_losses(sums: Tensor, count: int, beta: float) -> LossParts:
@@ -308,7 +265,7 @@ def _thread_count(threads: int | str) -> Iterator[None]:
 
 
 def _contents(state: TrainingState) -> dict[str, Any]:
-    """What `restore` puts back; copies on the CPU."""
+    """What `_put` puts back; copies on the CPU."""
     return {
         "epoch": state.epoch,
         "model_state": _copied(dict(state.model.state_dict())),
@@ -328,10 +285,3 @@ def _copied(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, list | tuple):
         return [_copied(item) for item in value]
     return value
-
-
-def _short(key: str, value: object) -> str:
-    """Part of a run name for a changed setting: model.latent_dim = 16 -> z16."""
-    abbreviations = {"latent_dim": "z", "hidden_dim": "h", "batch_size": "batch", "learning_rate": "lr"}
-    name = key.rpartition(".")[2]
-    return f"{abbreviations.get(name, name)}{value}"

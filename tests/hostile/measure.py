@@ -37,7 +37,7 @@ def outcome(path):
 
 def mutate(content, seed):
     """One of: bit flips, truncation, insertion, exchange of two blocks; often where pickle or zip directory lie."""
-    draw = random.Random(seed)  # noqa: S311 not a secret
+    draw = random.Random(seed)
     content = bytearray(content)
 
     def place():

@@ -15,15 +15,8 @@ from ...devices import resolve_device, resolve_precision
 from ...errors import DataError
 from ...memory import check_training
 from ...preprocessing import Digits, check_data_card, check_digits, digits_sha256
-from ...training import (
-    TrainingState,
-    check_resume,
-    restore,
-    run_settings,
-    snapshot,
-    start,
-    train,
-)
+from ...resume import check_resume, run_settings
+from ...training import TrainingState, restore, snapshot, start, train
 
 logger = logging.getLogger(__name__)
 
