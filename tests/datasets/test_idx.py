@@ -89,8 +89,13 @@ def test_empty_dimensions_are_refused(tmp_path):
 
 
 def test_a_folder_in_place_of_the_file_is_named(tmp_path):
-    with pytest.raises(DataError, match="expected a readable IDX file, found"):
+    with pytest.raises(DataError, match="expected a regular file, found a folder"):
         read_idx(tmp_path, dimensions=3)
+
+
+def test_no_file_is_named(tmp_path):
+    with pytest.raises(DataError, match="images: expected a regular file, found nothing"):
+        read_idx(tmp_path / "images", dimensions=3)
 
 
 def test_a_damaged_gzip_file_is_named(tmp_path):

