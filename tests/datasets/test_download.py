@@ -105,6 +105,11 @@ class Mirror(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.pour(bytes(2**16))
 
+    def pours_behind_an_error(self, body):
+        self.send_response(500)
+        self.end_headers()
+        self.pour(bytes(2**16))
+
     def pour(self, piece, pause=0.0):
         while not self.server.gate.wait(pause):
             self.server.poured += self.wfile.write(piece)
@@ -231,6 +236,7 @@ BAD = {
     "drips its header": "nothing came for 0.6 s",
     "pours": "expected the published file",
     "pours behind a redirect": "infinite loop",
+    "pours behind an error": "HTTP Error 500",
     "breaks off": "expected the published file|IncompleteRead",
     "claims less": "expected the published file",
     "claims less than nothing": "expected the published file",
@@ -282,8 +288,9 @@ def test_files_land_where_torchvision_reads_them_and_progress_is_shown(tmp_path,
     assert "train-images-idx3-ubyte.gz: 100%" in capfd.readouterr().err
 
 
-def test_a_mirror_that_pours_is_stopped_at_once(tmp_path, mirrors):
-    (server,) = mirrors("pours")
+@pytest.mark.parametrize("endless", ["pours", "pours behind an error", "drips"])
+def test_a_mirror_that_never_ends_is_hung_up_on(tmp_path, mirrors, endless):
+    (server,) = mirrors(endless)
     with pytest.raises(DataError):
         mnist.download(tmp_path)
     time.sleep(0.3)
@@ -386,6 +393,7 @@ def test_of_two_processes_one_downloads_and_the_other_waits_for_it(tmp_path, mir
     assert [one.returncode for one in both] == [0, 0]
     assert told[0] == f"downloaded from {server.address}\n"
     assert told[1].startswith("files under ")
+    assert "downloaded" not in told[1]
     assert sorted(server.asked) == sorted(f"{name}.gz" for name in contents), "each file was asked for once"
     assert files_under(tmp_path) == whole(contents)
 
