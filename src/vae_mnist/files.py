@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from .errors import WriteError
 
 _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # .NAME.xxxxxxxx.tmp
@@ -24,7 +26,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: the disk is full, read-only, forbidden or gone; `path` is then as it was.
     """
-    try:
+    with plain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         os.close(handle)
@@ -40,12 +42,48 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
+
+
+@contextmanager
+def plain_write_errors(path: Path) -> Iterator[None]:
+    """Turn what the disk says while `path` is written into an error that names it and what to do."""
+    try:
+        yield
+    except WriteError:
+        raise
     except OSError as error:
         raise WriteError(
             f"{path}: cannot be written: {error.strerror or error}. It is as it was before, and what was finished "
             "earlier is whole. Mend the cause (make room, give the right to write) or choose another folder with "
             "--params=data_root=…, and type the same command again."
         ) from error
+
+
+def acquire_lock(path: Path, timeout: float) -> FileLock | None:
+    """Lock a file, which is made if need be; the operating system lets go when the process dies, however it dies.
+
+    Args:
+        path: of the file; it stays behind when the lock is released.
+        timeout: seconds to wait.
+
+    Returns:
+        The lock, to be released; None if another process, or this one, still holds it.
+
+    Raises:
+        WriteError: the folder cannot be written to, or its file system has no locks.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire(timeout=timeout)
+    except Timeout:
+        return None
+    except (OSError, NotImplementedError) as error:
+        raise WriteError(
+            f"{path}: cannot be locked: {error}. Give the right to write to its folder, or choose another place with "
+            "--params=data_root=… on a file system that has locks."
+        ) from error
+    return lock
 
 
 def remove_leftovers(folder: Path | None) -> list[Path]:

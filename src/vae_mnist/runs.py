@@ -12,10 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from .errors import RunInUseError, WriteError
-from .files import atomic_write
+from .errors import RunInUseError
+from .files import acquire_lock, atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class RunLock:
             RunInUseError: naming the process that has it.
             WriteError: the folder cannot be written to.
         """
-        lock = _acquire(self.folder / LOCK, timeout=PATIENCE_SECONDS)
+        lock = acquire_lock(self.folder / LOCK, timeout=PATIENCE_SECONDS)
         if lock is None:
             raise RunInUseError(
                 f"run {self.folder.name!r} is being worked on by {_described(_read_owner(self.folder))}. "
@@ -93,11 +93,11 @@ def lock_digits(folder: Path) -> FileLock:
     Raises:
         WriteError: the folder cannot be written to.
     """
-    lock = _acquire(folder / LOCK, timeout=0)
+    lock = acquire_lock(folder / LOCK, timeout=0)
     if lock is None:
         logger.info("waiting for another process that is making digits in %s", folder)
     while lock is None:
-        lock = _acquire(folder / LOCK, timeout=60)
+        lock = acquire_lock(folder / LOCK, timeout=60)
     return lock
 
 
@@ -160,23 +160,8 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _acquire(path: Path, timeout: float) -> FileLock | None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        lock.acquire(timeout=timeout)
-    except Timeout:
-        return None
-    except (OSError, NotImplementedError) as error:
-        raise WriteError(
-            f"{path}: cannot be locked: {error}. Give the right to write to its folder, or choose another place with "
-            "--params=data_root=… on a file system that has locks."
-        ) from error
-    return lock
-
-
 def _is_held(path: Path) -> bool:
-    lock = _acquire(path, timeout=0)
+    lock = acquire_lock(path, timeout=0)
     if lock is None:
         return True
     lock.release()

@@ -180,7 +180,7 @@ def read_mutated_files(folder, seed):
     """Read good files after each of many mutations, within a bound of memory; how many ended which way."""
     raw = mnist.read_sample()
     contents = small_files((raw.train, raw.test))
-    folder, draw = Path(folder), random.Random(seed)  # noqa: S311
+    folder, draw = Path(folder), random.Random(seed)
     for name, content in contents.items():  # whatever is loaded on first use is loaded now
         (folder / f"{name}.gz").write_bytes(gzip.compress(content))
         read_idx(folder / f"{name}.gz", 3 if "images" in name else 1)

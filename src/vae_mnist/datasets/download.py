@@ -69,7 +69,7 @@ def fetch(names: list[str], root: Path) -> str:
 
     Raises:
         DataError: saying what each mirror answered.
-        OSError: the disk is full, read-only or gone, which is no mirror's fault.
+        WriteError: the disk is full, read-only or gone, which is no mirror's fault.
     """
     from torchvision.datasets import MNIST
 
@@ -177,14 +177,9 @@ def _verified(mirror: str, name: str) -> bytes:
 
 
 def _unpack(packed: bytes, path: Path) -> None:
-    try:
-        with (
-            atomic_write(path) as temporary,
-            temporary.open("wb") as file,
-            gzip.open(BytesIO(packed)) as content,
-        ):
-            shutil.copyfileobj(content, file)
-    except OSError as error:
-        if error.errno is not None and error.filename is None:
-            error.filename = str(path)  # a disk that is full does not say where
-        raise
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("wb") as file,
+        gzip.open(BytesIO(packed)) as content,
+    ):
+        shutil.copyfileobj(content, file)

@@ -2,15 +2,16 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from filelock import FileLock, Timeout
 from kedro.io import AbstractDataset, DatasetError
 
 from ..errors import DataError
+from ..files import acquire_lock, plain_write_errors
 from ..preprocessing import Digits, RawDigits, digits_sha256
 from .download import KNOWN, fetch
 from .idx import FIX, IdxFile, file_size, read_idx
@@ -108,23 +109,22 @@ def download(root: Path) -> RawDigits:
 
     Raises:
         DataError: saying what each mirror answered; or a file that is there is damaged.
-        OSError: the disk is full, read-only or gone.
+        WriteError: the disk is full, read-only or gone.
     """
     folder = root / "MNIST" / "raw"
-    root.mkdir(parents=True, exist_ok=True)
-    lock = root / ".download.lock"
-    try:
-        with FileLock(lock, timeout=LOCK_SECONDS):
-            # Another process may have fetched them while this one waited.
-            if (raw := read_files(root)) is not None:
-                return raw
-            missing = [name for name in KNOWN if _found(folder, name) is None]
-            mirror = fetch(missing, root)
-    except Timeout as error:
+    lock = acquire_lock(root / ".download.lock", LOCK_SECONDS)
+    if lock is None:
         raise DataError(
-            f"{lock}: expected another process to end its download within {LOCK_SECONDS:g} s, it still holds the lock. "
-            "Stop it and run kedro run --pipeline=ingest again."
-        ) from error
+            f"{root / '.download.lock'}: expected another process to end its download within {LOCK_SECONDS:g} s, it "
+            "still holds the lock. Stop it and run kedro run --pipeline=ingest again."
+        )
+    with ExitStack() as held, plain_write_errors(folder):
+        held.callback(lock.release)
+        # Another process may have fetched them while this one waited.
+        if (raw := read_files(root)) is not None:
+            return raw
+        missing = [name for name in KNOWN if _found(folder, name) is None]
+        mirror = fetch(missing, root)
     raw = read_files(root)
     if raw is None:
         raise DataError(f"{folder}: expected the files that were downloaded, but they are gone. Run it again.")

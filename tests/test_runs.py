@@ -1,0 +1,115 @@
+"""What a run's record says, and that it says enough."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from vae_mnist.checkpoints import read_checkpoint
+from vae_mnist.runs import PACKAGES
+
+from .conftest import ROOT
+from .test_training import same
+
+
+def records(project, run="default"):
+    return json.loads(project.path("07_model_output", run, "run_record.json").read_text())
+
+
+def test_a_record_says_what_was_run_where_and_how_it_ended(finished):
+    first = records(finished)[0]
+    card = json.loads(finished.path("05_model_input", "data_card.json").read_text())
+    assert first["run"] == "default"
+    assert first["pipelines"] == ["__default__"]
+    assert first["exit"] == "finished"
+    assert first["started"] <= first["ended"]
+    assert first["data"] == {"title": card["title"], "sha256": card["sha256"]}
+    assert first["parameters"]["train"]["epochs"] == 2
+    assert set(first["parameters"]) >= {"ingest", "model", "objective", "train", "evaluate", "report", "run"}
+    assert first["packages"].keys() == set(PACKAGES)
+    assert first["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert first["machine"]["device"] == "cpu"
+    assert first["machine"]["threads"] == 1
+    assert first["machine"]["precision"] == "float32"
+    assert first["machine"]["python"] == sys.version.split()[0]
+
+
+def same_but_for_time(left, right):
+    moments = {"started", "ended", "run"}
+    left, right = ({key: value for key, value in record.items() if key not in moments} for record in (left, right))
+    left["parameters"], right["parameters"] = (record["parameters"] | {"run": ""} for record in (left, right))
+    return left == right
+
+
+def test_equal_records_mean_equal_weights(finished):
+    """The name of the run apart, which stands for the place; each in a process of its own."""
+    for run in ("one", "two"):
+        assert finished.run("--pipeline=train", run=run).returncode == 0
+    assert finished.run("--pipeline=train", run="three", train__seed=1).returncode == 0
+    one, two, three = (records(finished, run)[-1] for run in ("one", "two", "three"))
+    weights = [
+        read_checkpoint(finished.path("06_models", run, "vae_epoch_002.pt"))["model_state"]
+        for run in ("one", "two", "three")
+    ]
+    assert same_but_for_time(one, two)
+    assert same(weights[0], weights[1])
+    assert not same_but_for_time(one, three)
+    assert not same(weights[0], weights[2])
+
+
+def test_every_run_of_a_name_adds_a_record(project):
+    for epochs in (1, 2):
+        assert project.invoke("--pipelines=ingest,train", train__epochs=epochs).exit_code == 0
+    assert [record["parameters"]["train"]["epochs"] for record in records(project)] == [1, 2]
+    assert project.invoke("--pipeline=train", model__latent_dim=9).exit_code == 1
+    assert records(project)[-1]["exit"].startswith("failed: model.latent_dim: the run 'default' has 4, you ask for 9.")
+    assert project.invoke("--pipeline=evaluate").exit_code == 0
+    assert [record["exit"] for record in records(project)][0::3] == ["finished", "finished"]
+
+
+def test_a_killed_run_has_no_end_in_its_record(project):
+    from .faults.test_signals import MANY, running, wait_for
+
+    with running(project, **MANY) as process:
+        wait_for(lambda: list(project.path("06_models", "default").glob("*.pt")), process)
+    (record,) = records(project)
+    assert (record["ended"], record["exit"]) == (None, None)
+    assert record["data"]["sha256"]["train"]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """The package in a git repository of its own."""
+    root = tmp_path / "checkout"
+    shutil.copytree(ROOT / "src", root / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "-c", "user.name=n", "-c", "user.email=e@example.org", "commit", "-q", "-m", "All")
+    return root
+
+
+def git(root, *words):
+    return subprocess.run(["git", *words], cwd=root, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def code_version(source):
+    code = "import json; from vae_mnist.runs import code_version; print(json.dumps(code_version()))"
+    command = [sys.executable, "-B", "-c", f"import sys; sys.path.insert(0, {str(source)!r}); {code}"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def test_the_commit_and_changes_to_it_are_recorded(checkout):
+    commit = git(checkout, "rev-parse", "HEAD")
+    assert code_version(checkout / "src") == {"version": "0.1.0", "commit": commit, "dirty": False}
+    with (checkout / "src" / "vae_mnist" / "errors.py").open("a") as file:
+        file.write("# changed\n")
+    assert code_version(checkout / "src") == {"version": "0.1.0", "commit": commit, "dirty": True}
+
+
+def test_a_package_inside_somebody_elses_repository_has_no_commit(checkout):
+    site = checkout / "venv" / "site-packages"
+    shutil.copytree(checkout / "src" / "vae_mnist", site / "vae_mnist")
+    assert code_version(site) == {"version": "0.1.0", "commit": None, "dirty": None}
