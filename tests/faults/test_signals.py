@@ -88,7 +88,7 @@ def test_a_stopped_run_that_started_over_says_how_not_to_do_so_again(ingested):
 def test_a_report_can_be_stopped_as_well(finished, number):
     pictures = finished.path("08_reporting", f"stopped{number}", "samples")
     run = f"stopped{number}"
-    assert finished.invoke("--pipeline=train", run=run, train__epochs=30).exit_code == 0
+    assert finished.invoke("--pipeline=train", run=run, train__epochs=8).exit_code == 0
     with running(finished, "--pipeline=report", run=run) as process:
         wait_for(lambda: len(list(pictures.glob("*.png"))) >= 2, process)
         process.send_signal(number)
@@ -97,5 +97,6 @@ def test_a_report_can_be_stopped_as_well(finished, number):
     assert err.startswith(f"Stopped by {number.name}.")
     assert err.count("\n") == 1
     assert "Traceback" not in out
-    assert finished.invoke("--pipeline=report", run=run).exit_code == 0
-    assert len(list(pictures.glob("*.png"))) == 30
+    assert len(list(pictures.glob("*.png"))) < 8
+    assert finished.invoke("--pipeline=report", "--nodes=draw_samples", run=run).exit_code == 0
+    assert len(list(pictures.glob("*.png"))) == 8

@@ -19,16 +19,19 @@ from ..test_training import same
 from .test_signals import MANY, running, wait_for
 
 
+TRAIN = "--pipelines=ingest,train"
+
+
 def owner(project, run="default"):
     path = project.path("06_models", run, OWNER)
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def test_the_second_run_of_a_name_stops_and_names_the_first(project):
-    with running(project, **MANY) as first:
+    with running(project, TRAIN, **MANY) as first:
         wait_for(lambda: list(project.path("06_models", "default").glob("*.pt")), first)
         held = owner(project)
-        second = project.run(check=False, **MANY)
+        second = project.run(TRAIN, check=False, **MANY)
         assert first.poll() is None
     assert second.returncode == 1
     assert (
@@ -39,7 +42,7 @@ def test_the_second_run_of_a_name_stops_and_names_the_first(project):
 
 
 def test_every_pipeline_of_a_run_is_kept_from_it(project):
-    with running(project, **MANY) as first:
+    with running(project, TRAIN, **MANY) as first:
         wait_for(lambda: list(project.path("06_models", "default").glob("*.pt")), first)
         for pipeline in ("train", "evaluate", "report", "generate"):
             result = project.invoke(f"--pipeline={pipeline}", **MANY)
@@ -49,12 +52,12 @@ def test_every_pipeline_of_a_run_is_kept_from_it(project):
 
 
 def test_the_lock_of_a_dead_process_does_not_block(project):
-    with running(project, **MANY) as first:
+    with running(project, TRAIN, **MANY) as first:
         wait_for(lambda: list(project.path("06_models", "default").glob("*.pt")), first)
         os.kill(first.pid, signal.SIGKILL)
     assert owner(project)["pid"] == first.pid, "the dead process left its name"
     epochs = len(list(project.path("06_models", "default").glob("*.pt")))
-    assert project.run(**(MANY | {"train__epochs": epochs + 1})).returncode == 0
+    assert project.run(TRAIN, **(MANY | {"train__epochs": epochs + 1})).returncode == 0
     assert owner(project) is None
 
 
@@ -77,10 +80,10 @@ def test_runs_of_different_names_side_by_side_are_right_and_write_the_digits_onc
 
 
 def test_digits_in_use_are_not_exchanged(project):
-    with running(project, run="first", **MANY) as first:
+    with running(project, TRAIN, run="first", **MANY) as first:
         wait_for(lambda: list(project.path("06_models", "first").glob("*.pt")), first)
         before = project.path("05_model_input", "train_digits.safetensors").read_bytes()
-        other = project.run(run="other", ingest__validation_size=500, check=False)
+        other = project.run(TRAIN, run="other", ingest__validation_size=500, check=False)
         assert first.poll() is None
     assert other.returncode == 1
     assert (
@@ -90,7 +93,7 @@ def test_digits_in_use_are_not_exchanged(project):
     assert "data_root" in other.stderr
     assert project.path("05_model_input", "train_digits.safetensors").read_bytes() == before
     # Once it is over, they may be.
-    assert project.run(run="other", ingest__validation_size=500).returncode == 0
+    assert project.run(TRAIN, run="other", ingest__validation_size=500).returncode == 0
 
 
 def test_a_run_in_this_process_is_given_back_at_its_end(project):
