@@ -38,6 +38,11 @@ def as_params(**overrides):
     return "--params=" + ",".join(f"{key}={value}" for key, value in settings.items())
 
 
+def without_coverage():
+    """The environment of a process that is not traced: one that is to be killed, or that may write little."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 class Project:
     """A copy of the project in a folder of its own, where commands run as a user would type them."""
 

@@ -17,9 +17,9 @@ from .models import VAE
 TRAINED = (24, 16, 56)  # a step forth and back
 DECODED = (20, 12, 24)  # a pass without gradients
 
-# Bytes a parameter takes: weight, gradient and two moments of Adam; weight and moments again as the epoch began and in
-# a snapshot; the checkpoint gone on from.
-PARAMETER = 11 * 4
+# Bytes a parameter takes: weight, gradient and two moments of Adam; weight and moments again in a snapshot, in the
+# bytes of its file, and in the checkpoint gone on from; one for what the allocator keeps.
+PARAMETER = 14 * 4
 
 _WEIGHT = 4 * 4  # bytes of an importance weight, and of what its logarithm and sum need
 _MEASURED = 1000  # images in one piece of a test loss

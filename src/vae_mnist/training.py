@@ -78,6 +78,7 @@ def train(
             trained = _epoch_losses(sums, len(batches.images), objective.beta)
             state.history.append(_row(epoch, trained, seconds, skipped, state, images, objective.beta))
         state.epoch = epoch
+        del before  # or it would take memory while the epoch is written
         yield state
 
 

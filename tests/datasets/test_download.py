@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import http.server
 import json
-import os
 import socket
 import struct
 import subprocess
@@ -21,6 +20,7 @@ from vae_mnist.datasets import download, mnist
 from vae_mnist.datasets.download import KNOWN, KnownFile
 from vae_mnist.errors import DataError
 
+from ..conftest import without_coverage
 from .test_mnist import four_files, lay_out
 
 SILENCE, WHOLE_FILE = 0.6, 1.5
@@ -370,11 +370,6 @@ def process(root, code, *before):
     told = json.dumps([KNOWN, torchvision.datasets.MNIST.mirrors, str(root)])
     command = [*before, sys.executable, "-c", PRELUDE + code, told]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=without_coverage())
-
-
-def without_coverage():
-    # Its own file would run into the limits that these tests set.
-    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
 def namespace(*words):

@@ -12,7 +12,7 @@ import pytest
 
 from vae_mnist.checkpoints import read_checkpoint
 
-from ..conftest import as_params
+from ..conftest import as_params, without_coverage
 from ..test_training import same
 
 MANY = {"train__epochs": 400, "train__batch_size": 100}
@@ -23,7 +23,7 @@ def running(project, *words, **overrides):
     """A `kedro run` in a process of its own, which does not outlive the block."""
     command = [sys.executable, "-m", "kedro", "run", *words, as_params(**overrides)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=project.root, **pipes) as process:
+    with subprocess.Popen(command, cwd=project.root, env=without_coverage(), **pipes) as process:
         try:
             yield process
         finally:

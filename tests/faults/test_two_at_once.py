@@ -18,7 +18,6 @@ from vae_mnist.runs import LOCK, OWNER, RunLock
 from ..test_training import same
 from .test_signals import MANY, running, wait_for
 
-
 TRAIN = "--pipelines=ingest,train"
 
 

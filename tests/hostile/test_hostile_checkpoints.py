@@ -379,6 +379,8 @@ def test_hostile_files_are_refused_and_harmless_ones_read(bombs):
 
 def test_no_file_takes_much_more_memory_than_its_size_or_much_time(bombs):
     measured, files = bombs
+    grown, slowest = (max(result[place] for result in measured.values()) for place in (-1, -2))
+    print(f"hostile checkpoints: {len(measured)}, at most {grown:.0f} MB more at the peak, slowest {slowest:.1f} s")
     large = {name: growth for name, (*_, growth) in measured.items() if growth > BOUND + len(files[name]) / 2**20}
     slow = {name: seconds for name, (*_, seconds, _) in measured.items() if seconds > 20}
     assert (large, slow) == ({}, {})
@@ -533,6 +535,7 @@ def test_five_hundred_mutations_are_damage_and_sealed_again_never_worse_than_ref
     command = [sys.executable, "-W", "error", "-m", "tests.hostile.measure", "mutations", good, tmp_path]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     counts, _, seconds, growth = json.loads(result.stdout)
+    print("mutated checkpoints:", counts, f"{seconds:.1f} s, {growth:.0f} MB more at the peak")
     assert counts["plain"].keys() == {"damaged"}
     assert counts["sealed again"].keys() == {"refused", "model"}
     assert min(sum(outcomes.values()) for outcomes in counts.values()) > 480

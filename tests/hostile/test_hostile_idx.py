@@ -244,6 +244,7 @@ def in_process(code, *words, **options):
 def test_three_thousand_mutated_files_end_in_an_error_that_explains_or_in_right_data(tmp_path):
     *ended, grown, slowest = in_process("read_mutated_files(sys.argv[1], seed=20)", tmp_path)
     ended = [int(count) for count in ended]
+    print("mutated IDX files:", ended, f"{int(grown) / 2**20:.2f} MiB more at the peak, slowest {slowest} s")
     assert sum(ended) == MUTATIONS
     assert min(ended) >= 50, "mutations of all kinds, harmless ones as well"
     assert int(grown) <= MEMORY_BYTES

@@ -6,15 +6,14 @@ pytest -m soak --no-cov -s tests/soak
 
 import hashlib
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from functools import partial
+from contextlib import contextmanager
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -23,8 +22,7 @@ from safetensors.torch import load_file
 
 from vae_mnist.checkpoints import read_checkpoint
 
-from ..conftest import as_params
-from ..faults.test_signals import running, wait_for
+from ..conftest import as_params, without_coverage
 from ..test_training import same
 
 EPOCHS = 5
@@ -90,95 +88,92 @@ def bits_that_differ(data, unbroken):
     return different
 
 
-def is_at_work(project, process):
-    """Whether the process has taken the run."""
-    owner = project.path("06_models", "default", ".owner.json")
-    return owner.exists() and json.loads(owner.read_text())["pid"] == process.pid
+@contextmanager
+def warm(project):
+    """A function that runs `kedro run` and perhaps kills it; gives its status, file operations and seconds."""
+    command = [sys.executable, str(Path(__file__).with_name("warm.py"))]
+    environment = without_coverage() | {"PYTHONPATH": str(project.root / "src")}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=project.root, env=environment, **pipes) as process:
+
+        def kedro_run(kill_at=None, kill_after=None):
+            task = {"words": [as_params(**PARAMS)], "kill_at": kill_at, "kill_after": kill_after}
+            process.stdin.write(json.dumps(task) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield kedro_run
+        process.stdin.close()
 
 
-def unbroken_run(project):
-    """Run once, and keep its data/ aside; seconds from the lock to the end."""
-    with running(project, **PARAMS) as process:
-        wait_for(project.path("06_models", "default", ".lock").exists, process)
-        began = time.monotonic()
-        assert process.wait(timeout=300) == 0, process.communicate()
-        seconds = time.monotonic() - began
+def unbroken_run(project, kedro_run):
+    """Run once, and keep its data/ aside; its file operations and seconds."""
+    status, operations, seconds = kedro_run()
+    assert status == 0
     project.path().rename(project.root / "unbroken")
-    return seconds
+    return operations, seconds
+
+
+def count_kill(project, tally):
+    tally["kills"] += 1
+    tally["files read after kills"] += read_all(project.path())
+    tally["rests of writers"] += len(rests(project.path()))
+
+
+def count_end(project, tally):
+    """Compare a run that has come to its end with the unbroken one, and begin anew."""
+    assert rests(project.path()) == []
+    tally["runs compared"] += 1
+    tally["different"] += len(bits_that_differ(project.path(), project.root / "unbroken"))
+    shutil.rmtree(project.path())
 
 
 def kill_at_random(project, kills, seed):
-    """Kill real `kedro run` processes at random instants of their work, until that many have died; what came of it."""
-    draw = random.Random(seed)
-    seconds = unbroken_run(project)
-    tally = Counter()
-    while tally["kills"] < kills:
-        with running(project, **PARAMS) as process:
-            wait_for(partial(is_at_work, project, process), process)
-            time.sleep(draw.uniform(0, seconds))
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-        tally["files read after kills"] += read_all(project.path())
-        if process.returncode == -signal.SIGKILL:
-            tally["kills"] += 1
-            tally["rests of writers"] += len(rests(project.path()))
-            stage = len(list(project.path("06_models", "default").glob("*.pt")))
-            tally[f"killed with {stage} epochs written"] += 1
-        if process.returncode == 0 or tally["kills"] == kills:
-            assert project.run(**PARAMS).returncode == 0
-            assert rests(project.path()) == []
-            tally["runs compared"] += 1
-            tally["different"] += len(bits_that_differ(project.path(), project.root / "unbroken"))
-            shutil.rmtree(project.path())
+    """Kill runs at random instants, each going on where the last one died, until that many have; what came of it."""
+    draw, tally = random.Random(seed), Counter()
+    with warm(project) as kedro_run:
+        _, seconds = unbroken_run(project, kedro_run)
+        while tally["kills"] < kills:
+            status, _, _ = kedro_run(kill_after=draw.uniform(0, seconds))
+            if status == 0:
+                tally["ended before the kill"] += 1
+                count_end(project, tally)
+            else:
+                assert status == -signal.SIGKILL
+                count_kill(project, tally)
+                epochs = len(list(project.path("06_models", "default").glob("*.pt")))
+                tally[f"killed with {epochs} epochs"] += 1
+        assert kedro_run()[0] == 0
+        count_end(project, tally)
     return tally
 
 
 def kill_at_operations(project, chosen):
     """Kill just before the file operations of `chosen(their number)`, each in a run that starts from nothing."""
-    environment = os.environ | {"PYTHONPATH": str(project.root / "src")}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     tally = Counter()
-    warm = [sys.executable, str(__file__).replace("test_kills.py", "warm.py")]
-    with subprocess.Popen(warm, cwd=project.root, env=environment, **pipes) as process:
-
-        def kedro_run(kill_at):
-            shutil.rmtree(project.path(), ignore_errors=True) if kill_at else None
-            task = {"words": [as_params(**PARAMS)], "kill_at": kill_at}
-            process.stdin.write(json.dumps(task) + "\n")
-            process.stdin.flush()
-            answer = json.loads(process.stdout.readline())
-            return answer["status"], answer["operations"]
-
-        status, operations = kedro_run(0)
-        assert status == 0
-        project.path().rename(project.root / "unbroken")
-        tally["operations of an unbroken run"] = operations
-        for kill_at in chosen(operations):
-            status, reached = kedro_run(kill_at)
-            assert (status, reached) == (-signal.SIGKILL, kill_at)
-            tally["kills"] += 1
-            tally["files read after kills"] += read_all(project.path())
-            tally["rests of writers"] += len(rests(project.path()))
-            assert kedro_run(0)[0] == 0
-            assert rests(project.path()) == []
-            tally["runs compared"] += 1
-            tally["different"] += len(bits_that_differ(project.path(), project.root / "unbroken"))
-        process.stdin.close()
+    with warm(project) as kedro_run:
+        tally["operations of an unbroken run"], _ = unbroken_run(project, kedro_run)
+        for operation in chosen(tally["operations of an unbroken run"]):
+            status, reached, _ = kedro_run(kill_at=operation)
+            assert (status, reached) == (-signal.SIGKILL, operation)
+            count_kill(project, tally)
+            assert kedro_run()[0] == 0
+            count_end(project, tally)
     return tally
 
 
 def test_a_run_killed_again_and_again_ends_where_the_unbroken_run_ends(project):
-    tally = kill_at_random(project, kills=8, seed=2)
-    assert tally["kills"] == 8
+    tally = kill_at_random(project, kills=12, seed=2)
+    assert tally["kills"] == 12
     assert tally["runs compared"] >= 1
     assert tally["different"] == 0
 
 
 def test_a_kill_before_any_file_operation_loses_nothing(project):
     draw = random.Random(3)
-    tally = kill_at_operations(project, lambda count: draw.sample(range(1, count + 1), 12))
+    tally = kill_at_operations(project, lambda count: draw.sample(range(1, count + 1), 8))
     assert tally["operations of an unbroken run"] > 100
-    assert tally["kills"] == 12
+    assert tally["kills"] == 8
     assert tally["rests of writers"] > 0, "no kill fell into a writer"
     assert tally["different"] == 0
 

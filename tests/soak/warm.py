@@ -1,14 +1,17 @@
 """`kedro run` in children of a process that has imported everything: each starts in no time and can be killed exactly.
 
-Reads one JSON object a line, {"words": [...], "kill_at": n}; runs `kedro run` with these words in a forked child, which
-kills itself with SIGKILL just before its n-th operation that changes the file system under data/; answers with the
-child's status and the number of operations that it came to. Start it in the project's folder.
+Reads one JSON object a line, {"words": [...], "kill_at": n, "kill_after": seconds}; runs `kedro run` with these words
+in a forked child. The child kills itself with SIGKILL just before its n-th operation that changes the file system under
+data/, or is killed after so many seconds; either may be null. Answers with the child's status, the number of operations
+that it came to, and its seconds. Start it in the project's folder.
 """
 
 import json
 import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 import torch  # noqa: F401 imported for the children
@@ -63,9 +66,17 @@ def main():
         os.pwrite(counter, bytes(8), 0)
         if (pid := os.fork()) == 0:
             child(task["words"], task["kill_at"], counter)
+        began = time.monotonic()
+        killer = threading.Timer(task["kill_after"] or 600, os.kill, (pid, signal.SIGKILL))
+        killer.start()
+        # Waited for, but not yet reaped: its number is its own until the timer is off.
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        killer.cancel()
+        killer.join()
+        seconds = time.monotonic() - began
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         operations = int.from_bytes(os.pread(counter, 8, 0), "little")
-        print(json.dumps({"status": status, "operations": operations}), flush=True)
+        print(json.dumps([status, operations, seconds]), flush=True)
 
 
 if __name__ == "__main__":

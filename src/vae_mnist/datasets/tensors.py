@@ -1,10 +1,14 @@
 """Named tensors in a safetensors file: nothing in it can run."""
 
+import os
+import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from kedro.io import AbstractDataset
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import DataError
@@ -29,6 +33,9 @@ class TensorsDataset(AbstractDataset[dict[str, Tensor], dict[str, Tensor]]):
         Raises:
             DataError: the file is missing or damaged.
         """
+        return self._read()
+
+    def _read(self) -> dict[str, Tensor]:
         if not self._filepath.is_file():
             found = (
                 "no such file" if not self._filepath.exists() else "expected a safetensors file, found another thing"
@@ -46,14 +53,31 @@ class TensorsDataset(AbstractDataset[dict[str, Tensor], dict[str, Tensor]]):
         """Write the tensors, whole or not at all; a file that holds just these is left alone.
 
         Raises:
-            OSError: the disk is full, read-only or gone.
+            WriteError: the disk is full, read-only, forbidden or gone.
         """
-        content = save({name: tensor.contiguous() for name, tensor in data.items()})
         # Two runs beside each other make the same digits: the second one need not write them.
-        if self._filepath.is_file() and self._filepath.read_bytes() == content:
+        if self._holds(data):
             return
         with atomic_write(self._filepath) as temporary:
-            temporary.write_bytes(content)
+            try:
+                save_file({name: tensor.contiguous() for name, tensor in data.items()}, temporary)
+            except SafetensorError as error:  # "… No space left on device (os error 28)"
+                number = re.search(r"\(os error (\d+)\)", str(error))
+                if number is None:
+                    raise
+                raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+
+    def _holds(self, data: dict[str, Tensor]) -> bool:
+        try:
+            old = self._read() if self._exists() else {}
+        except DataError:  # damaged: to be replaced
+            return False
+        return old.keys() == data.keys() and all(
+            old[name].dtype == tensor.dtype
+            and old[name].shape == tensor.shape
+            and torch.equal(*(each.contiguous().flatten().view(torch.uint8) for each in (old[name], tensor)))  # bits
+            for name, tensor in data.items()
+        )
 
     def _exists(self) -> bool:
         return self._filepath.is_file()
