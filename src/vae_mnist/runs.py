@@ -179,7 +179,9 @@ def _read_owner(folder: Path) -> dict[str, Any]:
 def _described(owner: Mapping[str, Any]) -> str:
     if not owner:
         return "another process that has only just begun"
-    return f"process {owner.get('pid')} on host {owner.get('host')} since {owner.get('started')}"
+    itself = (owner.get("pid"), owner.get("host")) == (os.getpid(), socket.gethostname())
+    hint = " (this process itself: a run was interrupted in it; in a notebook, restart the kernel)" if itself else ""
+    return f"process {owner.get('pid')} on host {owner.get('host')} since {owner.get('started')}{hint}"
 
 
 def _version(package: str) -> str | None:
