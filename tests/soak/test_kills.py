@@ -164,6 +164,7 @@ def kill_at_operations(project, chosen):
 
 def test_a_run_killed_again_and_again_ends_where_the_unbroken_run_ends(project):
     tally = kill_at_random(project, kills=12, seed=2)
+    print("random instants:", dict(tally))
     assert tally["kills"] == 12
     assert tally["runs compared"] >= 1
     assert tally["different"] == 0
@@ -172,6 +173,7 @@ def test_a_run_killed_again_and_again_ends_where_the_unbroken_run_ends(project):
 def test_a_kill_before_any_file_operation_loses_nothing(project):
     draw = random.Random(3)
     tally = kill_at_operations(project, lambda count: draw.sample(range(1, count + 1), 8))
+    print("file operations:", dict(tally))
     assert tally["operations of an unbroken run"] > 100
     assert tally["kills"] == 8
     assert tally["rests of writers"] > 0, "no kill fell into a writer"
@@ -182,7 +184,7 @@ def test_a_kill_before_any_file_operation_loses_nothing(project):
 @pytest.mark.soak
 def test_a_hundred_kills_at_random_instants(project):
     tally = kill_at_random(project, kills=100, seed=0)
-    print("\nrandom instants:", dict(tally))
+    print("random instants:", dict(tally))
     assert tally["different"] == 0
 
 
@@ -190,5 +192,5 @@ def test_a_hundred_kills_at_random_instants(project):
 @pytest.mark.soak
 def test_a_kill_before_every_single_file_operation(project):
     tally = kill_at_operations(project, lambda count: range(1, count + 1))
-    print("\nevery file operation:", dict(tally))
+    print("every file operation:", dict(tally))
     assert tally["different"] == 0
