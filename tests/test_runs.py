@@ -11,7 +11,7 @@ import torch
 from vae_mnist.checkpoints import read_checkpoint
 from vae_mnist.runs import PACKAGES
 
-from .conftest import ROOT
+from .conftest import ROOT, without_coverage
 from .test_training import same
 
 
@@ -98,7 +98,8 @@ def git(root, *words):
 def code_version(source):
     code = "import json; from vae_mnist.runs import code_version; print(json.dumps(code_version()))"
     command = [sys.executable, "-B", "-c", f"import sys; sys.path.insert(0, {str(source)!r}); {code}"]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    environment = without_coverage()  # it would count the copies as code without tests
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
 
 
 def test_the_commit_and_changes_to_it_are_recorded(checkout):
