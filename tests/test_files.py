@@ -1,9 +1,14 @@
 import os
+import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
-from vae_mnist.files import atomic_write
+from vae_mnist.files import atomic_write, remove_leftovers
+
+from .conftest import without_coverage
 
 
 def test_the_file_appears_whole_and_folders_are_made(tmp_path):
@@ -34,3 +39,39 @@ def test_finished_files_follow_the_umask(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "b.txt").stat().st_mode) == 0o640
+
+
+def test_only_the_temporary_files_of_writers_are_removed(tmp_path):
+    (tmp_path / "kept").mkdir()
+    names = [
+        ".a.csv.abcd_123.tmp",
+        "kept/.b.csv.abcd1234.tmp",
+        "a.csv",
+        "a.tmp",
+        ".lock",
+        ".x.tmp",
+        ".a.csv.ABCD1234.tmp",
+    ]
+    for name in names:
+        (tmp_path / name).write_text("")
+    assert remove_leftovers(tmp_path) == [tmp_path / names[0]]
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(
+        names[1:]
+    )
+    assert remove_leftovers(tmp_path / "none") == remove_leftovers(None) == []
+
+
+def test_what_a_killed_writer_leaves_is_known_as_such(tmp_path):
+    """The name that the writer gives and the name that is looked for are one."""
+    code = """
+import os, signal, sys
+from pathlib import Path
+from vae_mnist.files import atomic_write
+with atomic_write(Path(sys.argv[1])):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    killed = subprocess.run([sys.executable, "-c", code, tmp_path / "a.csv"], check=False, env=without_coverage())
+    assert killed.returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert remove_leftovers(tmp_path) == [left]
+    assert list(tmp_path.iterdir()) == []

@@ -70,6 +70,15 @@ def test_every_run_of_a_name_adds_a_record(project):
     assert [record["exit"] for record in records(project)][0::3] == ["finished", "finished"]
 
 
+def test_an_ingest_alone_is_recorded_too(project):
+    assert project.invoke("--pipeline=ingest").exit_code == 0
+    (record,) = records(project)
+    card = json.loads(project.path("05_model_input", "data_card.json").read_text())
+    assert record["pipelines"] == ["ingest"]
+    assert record["data"] == {"title": card["title"], "sha256": card["sha256"]}
+    assert record["exit"] == "finished"
+
+
 def test_a_killed_run_has_no_end_in_its_record(project):
     from .faults.test_signals import MANY, running, wait_for
 

@@ -21,7 +21,7 @@ from .runs import RunLock, digits_users, lock_digits, now, start_record
 logger = logging.getLogger(__name__)
 
 DIGITS = frozenset({"train_digits", "validation_digits", "test_digits"})
-SHARED = DIGITS | {"raw_digits", "data_card"}  # what all runs read; the rest belongs to one run
+SHARED = DIGITS | {"data_card"}  # what all runs read; the rest belongs to one run
 
 
 class ProjectHooks:
@@ -74,12 +74,11 @@ class ProjectHooks:
         with ExitStack() as held:
             self._digits_lock = held.enter_context(ExitStack())
             folders = {_folder(catalog, name) for name in outputs}
-            if own := bool(outputs - SHARED):
-                lock = RunLock(_location(catalog, "checkpoints"))
-                lock.acquire()
-                held.callback(lock.release)
-                self._lock = lock
-                folders |= {lock.folder, _folder(catalog, "run_record")}
+            lock = RunLock(_location(catalog, "checkpoints"))
+            lock.acquire()
+            held.callback(lock.release)
+            self._lock = lock
+            folders |= {lock.folder, _folder(catalog, "run_record")}
             if reads_digits:
                 digits_lock = lock_digits(_location(catalog, "data_card").parent)
                 self._digits_lock.callback(digits_lock.release)
@@ -87,11 +86,10 @@ class ProjectHooks:
                 for rest in remove_leftovers(folder):
                     logger.info("removed %s, the rest of a run that was killed", _shown(rest))
             self._catalog = catalog
-            if own:
-                pipelines = run_params["pipeline_names"] or ["__default__"]
-                record = start_record(self._parameters["run"], pipelines, self._parameters, facts)
-                self._records = [*(catalog.load("run_record") if catalog.exists("run_record") else []), record]
-                self._save_records()
+            pipelines = run_params["pipeline_names"] or ["__default__"]
+            record = start_record(self._parameters["run"], pipelines, self._parameters, facts)
+            self._records = [*(catalog.load("run_record") if catalog.exists("run_record") else []), record]
+            self._save_records()
             if reads_digits and not makes_digits:
                 self._digits_are_ready()
             self._held = held.pop_all()

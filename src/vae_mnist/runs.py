@@ -7,6 +7,7 @@ import platform
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -78,7 +79,8 @@ class RunLock:
     def release(self) -> None:
         """Give the run back; nothing happens if it is not held."""
         if self._lock is not None:
-            (self.folder / OWNER).unlink(missing_ok=True)
+            with suppress(OSError):  # a disk gone bad; a name without a lock means nothing
+                (self.folder / OWNER).unlink()
             self._lock.release()
             self._lock = None
 

@@ -398,21 +398,59 @@ def test_of_two_processes_one_downloads_and_the_other_waits_for_it(tmp_path, mir
     assert files_under(tmp_path) == whole(contents)
 
 
-def test_what_a_killed_process_leaves_is_removed_by_the_next_download(tmp_path, mirrors, contents):
+@pytest.fixture
+def half_way(tmp_path, mirrors):
+    """A process in the middle of a download, and the folder that it downloads to."""
     (server,) = mirrors("waits at the second file")
-    killed = process(tmp_path, "download.SILENCE_SECONDS = 30; mnist.download(Path(root))")
+    working = process(tmp_path, "download.SILENCE_SECONDS = 30; mnist.download(Path(root))")
     deadline = time.monotonic() + 60
     while len(server.asked) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    killed.kill()
-    killed.communicate()
-    (leftover,) = (path for path in tmp_path.iterdir() if path.name != ".download.lock")
-    assert leftover.name.startswith(".download-")
-    assert [path.name for path in leftover.iterdir()] == ["train-images-idx3-ubyte"]
+    (folder,) = tmp_path.glob(".download-*[!k]")
+    assert [path.name for path in folder.iterdir()] == ["train-images-idx3-ubyte"]
+    yield working, folder
+    working.kill()
+    working.communicate()
+
+
+def kill(process):
+    process.kill()
+    process.communicate()
+
+
+def test_what_a_killed_process_leaves_is_removed_by_the_next_download(tmp_path, mirrors, contents, half_way):
+    kill(half_way[0])
     mirrors("good")
     mnist.download(tmp_path)
     assert files_under(tmp_path) == whole(contents)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".download.lock", "MNIST"]
+
+
+def test_what_a_killed_process_leaves_is_removed_by_the_next_run_though_it_downloads_nothing(tmp_path, half_way):
+    working, folder = half_way
+    mnist.MnistDataset(path=tmp_path.as_posix()).load()
+    assert folder.is_dir(), "it belongs to a process that is alive"
+    kill(working)
+    assert folder.is_dir()
+    mnist.MnistDataset(path=tmp_path.as_posix()).load()
+    assert [path.name for path in tmp_path.iterdir()] == [".download.lock"]
+
+
+def test_a_rest_in_a_read_only_folder_stops_no_run(tmp_path, contents):
+    """Digits that several machines share are often mounted so."""
+    (tmp_path / ".download-abcd1234").mkdir()
+    lay_out(tmp_path, contents)
+    code = """
+import logging, os
+assert not os.system(f"mount --bind {root} {root} && mount -o remount,bind,ro {root}")
+os.chdir(root)
+logging.basicConfig()
+print(mnist.MnistDataset(path=root).load().files().source)
+"""
+    out, err = process(tmp_path, code, *namespace()).communicate(timeout=60)
+    assert out == "ready\nfiles under MNIST/raw\n"
+    assert "what a killed download left stays: " in err
+    assert "Read-only file system" in err
 
 
 FULL = {

@@ -115,6 +115,36 @@ def test_a_read_only_disk_is_named_before_any_work(project):
     assert assert_whole(kept(project)) == [1, 2]
 
 
+@needs_mount
+def test_a_disk_that_goes_read_only_in_training_ends_it_with_one_error(project, finished):
+    """As a file system does when its disk fails: what is open stays so, nothing new can be written."""
+    folder = "data/06_models/default"
+    script = f"""
+        {KEDRO} --pipeline=ingest {as_params()}
+        {KEDRO} --pipeline=train {as_params(**MANY)} & process=$!
+        until [ -e {folder}/vae_epoch_002.pt ]; do kill -0 $process; sleep 0.02; done
+        mount --bind {folder} {folder}
+        mount -o remount,bind,ro {folder}
+        wait $process && exit 9
+        umount {folder}
+        ls {folder}/*.pt | wc -l > written.txt
+        {KEDRO} --pipeline=train {as_params(**MANY)},train.epochs=$(($(cat written.txt) + 1))
+        """
+    result = on_small_disk(project, "200m", script)
+    (error,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
+    written = int((project.root / "written.txt").read_text())
+    assert f"vae_epoch_{written + 1:03d}.pt: cannot be written: Read-only file system." in error
+    assert "what was finished earlier is whole" in error
+    assert "Traceback" not in result.stdout + result.stderr
+    assert f"goes on after epoch {written}" in result.stdout
+    assert assert_whole(kept(project)) == list(range(1, written + 2))
+    unbroken = MANY | {"train__epochs": written + 1}
+    assert finished.invoke("--pipeline=train", run="read_only", **unbroken).exit_code == 0
+    name = f"vae_epoch_{written + 1:03d}.pt"
+    left, right = kept(project, "06_models", "default"), finished.path("06_models", "read_only")
+    assert same(read_checkpoint(left / name), read_checkpoint(right / name))
+
+
 def without_root(*words):
     """A command whose rights are those that the files give, also where the tests run as root."""
     if os.geteuid() != 0:

@@ -18,7 +18,7 @@ from urllib.error import HTTPError, URLError
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import atomic_write
+from ..files import atomic_write, plain_write_errors
 
 
 class KnownFile(NamedTuple):
@@ -51,10 +51,18 @@ KNOWN = {
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
 }
+LEFTOVERS = ".download-????????"
 # The longest silence: from the name look-up to the first byte, and from one piece to the next.
 SILENCE_SECONDS = 5.0
 # For one file in all; the largest has 10 MB.
 FILE_SECONDS = 120.0
+
+
+def remove_leftovers(root: Path) -> None:
+    """Remove what killed downloads left; nobody may fetch to this `root` meanwhile."""
+    for folder in root.glob(LEFTOVERS):
+        with plain_write_errors(folder):
+            shutil.rmtree(folder)
 
 
 def fetch(names: list[str], root: Path) -> str:
@@ -73,8 +81,7 @@ def fetch(names: list[str], root: Path) -> str:
     """
     from torchvision.datasets import MNIST
 
-    for leftover in root.glob(".download-????????"):  # of a process that was killed
-        shutil.rmtree(leftover)
+    remove_leftovers(root)
     failures = []
     for mirror in MNIST.mirrors:
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:

