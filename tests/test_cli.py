@@ -1,7 +1,9 @@
 """Kedro's own commands, typed as users type them."""
 
 import os
+import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kedro.framework.project import pipelines
@@ -164,6 +166,39 @@ def test_a_wrong_parameter_ends_the_run_before_the_first_node(project, wrong, me
     assert message in result.output
     assert "Traceback" not in result.output
     assert not project.path().exists()
+
+
+def test_a_run_in_another_thread_ends_as_plainly(project):
+    """Only the main thread may set what SIGTERM does."""
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(project.invoke, "--params=train.epochs=0").result()
+    assert result.exit_code == 1
+    assert "Error: wrong parameters, nothing was run:" in result.output
+
+
+def test_what_sigterm_does_is_as_before_once_the_command_is_over(project):
+    before = signal.getsignal(signal.SIGTERM)
+    assert project.invoke("--params=train.epochs=0").exit_code == 1
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("file", ["base/globals.yml", "base/parameters_train.yml", "wide/parameters.yml"])
+def test_a_file_that_cannot_be_read_is_named_with_its_line_once(project, file):
+    path = project.root / "conf" / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("# one\n\tx: 1\n")
+    result = project.invoke("--env=wide", "--pipeline=ingest") if "wide" in file else project.invoke()
+    assert result.exit_code == 1
+    assert f"Error: wrong parameters, nothing was run:\n  {path}, line 2: found" in result.output
+    assert result.output.count("wrong parameters") == 1
+
+
+def test_what_kedro_says_of_params_without_a_value_is_left_as_it_is(project):
+    result = project.invoke("--params=train.epochs")
+    assert result.exit_code == 2
+    assert (
+        "Error: Invalid format of `params` option: Item `train.epochs` must contain a key and a value" in result.output
+    )
 
 
 def test_a_misspelt_pipeline_gets_a_suggestion(project):

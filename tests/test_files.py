@@ -20,14 +20,34 @@ def test_the_file_appears_whole_and_folders_are_made(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["b.txt"]
 
 
-def test_a_failure_leaves_the_old_file_and_no_rest(tmp_path):
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file_and_no_rest(tmp_path, error):
     target = tmp_path / "b.txt"
     target.write_text("old")
-    with pytest.raises(RuntimeError, match="half-way"), atomic_write(target) as temporary:
+    with pytest.raises(error, match="half-way"), atomic_write(target) as temporary:
         temporary.write_text("half")
-        raise RuntimeError("half-way")
+        raise error("half-way")
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
+
+
+def test_the_data_reach_the_disk_before_the_name_and_the_old_file_never_goes_first(tmp_path):
+    (tmp_path / "b.txt").write_text("old")
+    calls = []
+
+    def watch(frame, event, function):
+        if event == "c_call" and function in (os.fsync, os.replace, os.rename, os.unlink, os.remove):
+            calls.append(function.__name__)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        with atomic_write(tmp_path / "b.txt") as temporary:
+            temporary.write_text("new")
+    finally:
+        sys.setprofile(before)
+    assert calls == ["fsync", "replace", "fsync"], "the file, its name, the folder"
+    assert (tmp_path / "b.txt").read_text() == "new"
 
 
 def test_finished_files_follow_the_umask(tmp_path):
@@ -44,13 +64,15 @@ def test_finished_files_follow_the_umask(tmp_path):
 def test_only_the_temporary_files_of_writers_are_removed(tmp_path):
     (tmp_path / "kept").mkdir()
     names = [
-        ".a.csv.abcd_123.tmp",
+        ".a.csv.az_01289.tmp",
         "kept/.b.csv.abcd1234.tmp",
         "a.csv",
         "a.tmp",
         ".lock",
         ".x.tmp",
         ".a.csv.ABCD1234.tmp",
+        ".a.csv.abcd1234.tmp.kept",
+        "a.csv.abcd1234.tmp",
     ]
     for name in names:
         (tmp_path / name).write_text("")

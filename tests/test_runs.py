@@ -89,6 +89,65 @@ def test_a_killed_run_has_no_end_in_its_record(project):
     assert record["data"]["sha256"]["train"]
 
 
+# A notebook's cell that is interrupted: no command of ours stands around it.
+INTERRUPTED = """
+import json, os, signal, sys, threading, time
+from pathlib import Path
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+def run(pipelines):
+    with KedroSession.create(Path.cwd(), runtime_params=json.loads(sys.argv[1])) as session:
+        session.run(pipeline_names=pipelines)
+
+def interrupt():
+    while not list(Path("data/06_models/default").glob("*.pt")):
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+bootstrap_project(Path.cwd())
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    run(["ingest", "train"])
+except KeyboardInterrupt:
+    if sys.argv[2] == "again":
+        run(["ingest"])
+"""
+
+
+@pytest.mark.parametrize(("then", "exits"), [("ends", ["stopped"]), ("again", ["stopped", "finished"])])
+def test_a_run_interrupted_in_a_notebook_is_ended_by_the_next_one_or_with_the_process(project, then, exits):
+    params = {
+        "ingest": {"source": "sample"},
+        "model": {"hidden_dim": 16, "latent_dim": 4},
+        "train": {"epochs": 400, "batch_size": 100, "threads": 1},
+    }
+    project.command(sys.executable, "-c", INTERRUPTED, json.dumps(params), then, check=True, env={"PYTHONPATH": "src"})
+    assert [record["exit"] for record in records(project)] == exits
+    assert not project.path("06_models", "default", ".owner.json").exists()
+
+
+def test_an_error_of_several_lines_is_one_line_in_the_record(project):
+    assert project.invoke("--pipelines=ingest,train").exit_code == 0
+    assert project.invoke("--pipeline=train", model__latent_dim=9, model__hidden_dim=8).exit_code == 1
+    assert "you ask for 8. model.latent_dim: the run 'default' has 4" in records(project)[-1]["exit"]
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next_one_of_its_name(project, caplog):
+    folders = ["05_model_input", "06_models/default", "07_model_output/default"]
+    left = [project.path(folder, ".x.json.abcd1234.tmp") for folder in folders]
+    others = project.path("06_models/other", ".x.json.abcd1234.tmp")
+    for path in [*left, others]:
+        path.parent.mkdir(parents=True)
+        path.write_text("half")
+    with caplog.at_level("INFO"):
+        assert project.invoke("--pipeline=ingest").exit_code == 0
+    assert [path for path in left if path.exists()] == []
+    assert others.exists(), "another run may be writing it"
+    for folder in folders:
+        assert f"removed data/{folder}/.x.json.abcd1234.tmp, the rest of a run that was killed" in caplog.text
+
+
 @pytest.fixture
 def checkout(tmp_path):
     """The package in a git repository of its own."""
@@ -117,6 +176,11 @@ def test_the_commit_and_changes_to_it_are_recorded(checkout):
     with (checkout / "src" / "vae_mnist" / "errors.py").open("a") as file:
         file.write("# changed\n")
     assert code_version(checkout / "src") == {"version": "0.1.0", "commit": commit, "dirty": True}
+
+
+def test_a_change_beside_the_package_is_recorded_too(checkout):
+    (checkout / "parameters.yml").write_text("train: {}\n")
+    assert code_version(checkout / "src")["dirty"] is True
 
 
 def test_a_package_inside_somebody_elses_repository_has_no_commit(checkout):

@@ -272,8 +272,18 @@ def test_a_changed_setting_is_refused_by_name_with_both_ways_on(splits):
 )  # fmt: skip
 def test_every_setting_that_changes_the_weights_is_compared(splits, key, value):
     checkpoint = run(splits, config(epochs=1))[0]
+    groups = {"model": MODEL, "objective": ObjectiveConfig(beta=1.0), "train": config()}
+    group, _, name = key.partition(".")
+    groups[group] = groups[group].model_copy(update={name: value})
     with pytest.raises(ResumeError, match=f"^{key}: the run 'r' has"):
-        resume.check_resume(checkpoint, "r", settings(config()) | {key: value}, CARD)
+        resume.check_resume(checkpoint, "r", resume.run_settings(**groups), CARD)
+
+
+def test_a_setting_that_only_the_checkpoint_has_is_compared_too(splits):
+    checkpoint = run(splits, config(epochs=1))[0]
+    checkpoint["settings"]["train.momentum"] = 0.9
+    with pytest.raises(ResumeError, match=r"^train.momentum: the run 'r' has 0.9, you ask for None\."):
+        resume.check_resume(checkpoint, "r", settings(config()), CARD)
 
 
 def test_other_digits_are_refused_by_name(splits):
@@ -281,6 +291,16 @@ def test_other_digits_are_refused_by_name(splits):
     other = {"title": "other digits", "sha256": CARD["sha256"] | {"train": "x"}}
     with pytest.raises(ResumeError, match="data: the run 'r' was trained on some digits; the digits now are other"):
         resume.check_resume(checkpoint, "r", settings(config()), other)
+
+
+def test_other_digits_of_the_same_title_are_refused_with_both_ways_on(splits):
+    checkpoint = run(splits, config(epochs=1))[0]
+    with pytest.raises(ResumeError) as caught:
+        resume.check_resume(checkpoint, "r", settings(config()), CARD | {"sha256": CARD["sha256"] | {"train": "x"}})
+    assert str(caught.value) == (
+        "data: the run 'r' was trained on some digits; the digits now are some digits, but other ones. "
+        "Choose another run name: --params=run=other - or start over: --params=train.resume=false"
+    )
 
 
 def test_weights_that_do_not_fit_cannot_be_resumed(splits):

@@ -1,15 +1,28 @@
 import json
+import resource
 import shutil
 import struct
 
+import pandas as pd
 import pytest
 import torch
 from kedro.io import DatasetError
+from matplotlib.figure import Figure
 from PIL import Image
+from plotly.graph_objects import Figure as PlotlyFigure
 
 from vae_mnist.checkpoints import read_checkpoint, write_checkpoint
-from vae_mnist.datasets import AnimationDataset, CheckpointsDataset, TensorsDataset
-from vae_mnist.errors import CheckpointError, DamagedCheckpointError, DataError
+from vae_mnist.datasets import (
+    AnimationDataset,
+    CheckpointsDataset,
+    CSVDataset,
+    FigureDataset,
+    ImageDataset,
+    JSONDataset,
+    PlotlyDataset,
+    TensorsDataset,
+)
+from vae_mnist.errors import CheckpointError, DamagedCheckpointError, DataError, WriteError
 
 
 @pytest.fixture
@@ -59,6 +72,31 @@ def test_starting_over_never_mixes_old_epochs_with_new_ones(tmp_path, checkpoint
     dataset.save(epochs(checkpoint | {"config_hash": "new"}, 1))
     assert list(dataset.load()) == ["vae_epoch_001"]
     assert dataset.load()["vae_epoch_001"]()["config_hash"] == "new"
+
+
+def test_starting_over_removes_the_newest_old_epoch_first(tmp_path, checkpoint):
+    """Broken off half-way, what is left is the beginning of the old training."""
+    dataset = CheckpointsDataset(path=str(tmp_path))
+    dataset.save(epochs(checkpoint, 1, 2, 3))
+    (tmp_path / "vae_epoch_002.pt").unlink()
+    (tmp_path / "vae_epoch_002.pt").mkdir()  # cannot be removed as a file
+    with pytest.raises(DatasetError, match="vae_epoch_002"):
+        dataset.save(epochs(checkpoint, 1))
+    assert files(tmp_path) == ["vae_epoch_001.pt", "vae_epoch_002.pt"]
+
+
+def test_an_epoch_that_cannot_be_written_leaves_the_old_one_of_its_number(tmp_path, checkpoint):
+    dataset = CheckpointsDataset(path=str(tmp_path))
+    dataset.save(epochs(checkpoint, 1))
+    with pytest.raises(DatasetError):
+        dataset.save(epochs(checkpoint | {"versions": object()}, 1))
+    assert read_checkpoint(tmp_path / "vae_epoch_001.pt")["epoch"] == 1
+
+
+def test_going_on_from_an_older_epoch_gives_no_newer_one(tmp_path, checkpoint):
+    CheckpointsDataset(path=str(tmp_path)).save(epochs(checkpoint, 1, 2))
+    found = CheckpointsDataset(path=str(tmp_path), required=False).load()
+    assert [function()["epoch"] for function in found.values()] == [1, 2]
 
 
 def test_going_on_keeps_the_epochs_so_far(tmp_path, checkpoint):
@@ -246,8 +284,12 @@ def test_equal_tensors_are_not_written_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "tensors", [{"x": torch.full((10,), -0.0)}, {"x": torch.zeros(10, dtype=torch.int32)}, {"y": torch.zeros(10)}]
-)
+    "tensors",
+    [
+        {"x": torch.full((10,), -0.0)}, {"x": torch.zeros(10, dtype=torch.int32)}, {"x": torch.zeros(2, 5)},
+        {"y": torch.zeros(10)}, {"x": torch.arange(10).view(2, 5).T},
+    ],
+)  # fmt: skip
 def test_other_tensors_are_written(tmp_path, tensors):
     dataset = TensorsDataset(filepath=str(tmp_path / "d.safetensors"))
     dataset.save({"x": torch.zeros(10)})
@@ -255,7 +297,15 @@ def test_other_tensors_are_written(tmp_path, tensors):
     ((name, tensor),) = tensors.items()
     loaded = dataset.load()
     assert list(loaded) == [name]
+    assert loaded[name].shape == tensor.shape
     assert loaded[name].numpy().tobytes() == tensor.numpy().tobytes()
+
+
+def test_tensors_that_are_no_longer_among_the_others_go(tmp_path):
+    dataset = TensorsDataset(filepath=str(tmp_path / "d.safetensors"))
+    dataset.save({"x": torch.zeros(10), "y": torch.ones(3)})
+    dataset.save({"x": torch.zeros(10)})
+    assert list(dataset.load()) == ["x"]
 
 
 def test_a_damaged_tensor_file_is_replaced(tmp_path):
@@ -288,6 +338,31 @@ def test_an_animation_shows_every_frame_for_its_time_and_loops(tmp_path):
 def test_an_animation_without_frames_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="at least one frame"):
         AnimationDataset(filepath=str(tmp_path / "a.gif")).save([])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "data"),
+    [
+        (CSVDataset, "a.csv", pd.DataFrame({"x": range(10_000)})),
+        (JSONDataset, "a.json", ["x" * 10_000]),
+        (PlotlyDataset, "b.json", PlotlyFigure(layout={"title": "x" * 10_000})),
+        (FigureDataset, "a.png", Figure()),
+        (ImageDataset, "b.png", Image.effect_noise((100, 100), 50)),
+    ],
+)
+def test_kedros_own_datasets_keep_the_old_file_where_the_disk_takes_no_more(tmp_path, kind, name, data):
+    (tmp_path / name).write_text("old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(DatasetError) as caught:
+            kind(filepath=str(tmp_path / name)).save(data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert isinstance(caught.value.__cause__, WriteError)
+    assert f"{name}: cannot be written: File too large." in str(caught.value.__cause__)
+    assert files(tmp_path) == [name]
+    assert (tmp_path / name).read_text() == "old"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Disks that are full, read-only, forbidden or gone: small file systems, rights taken away, folders removed."""
 
+import json
 import os
 import resource
 import shutil
@@ -10,7 +11,7 @@ import pytest
 
 from vae_mnist.checkpoints import read_checkpoint
 from vae_mnist.errors import WriteError
-from vae_mnist.files import atomic_write
+from vae_mnist.files import atomic_write, plain_write_errors
 
 from ..conftest import as_params
 from ..test_training import same
@@ -212,6 +213,20 @@ def test_a_file_that_may_not_grow_ends_training_with_one_error(finished):
     assert assert_whole(finished.path("06_models", "limited")) == []
 
 
+def test_a_record_that_cannot_be_ended_does_not_hide_why_the_run_failed(project):
+    with running(project, "--pipelines=ingest,train", **MANY) as process:
+        wait_for(lambda: list(project.path("06_models", "default").glob("*.pt")), process)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, 100))
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (error,) = (line for line in err.splitlines() if line.startswith("Error: "))
+    assert "cannot be written: File too large." in error
+    assert "the run's record could not be ended" in out
+    assert "Traceback" not in out + err
+    (record,) = json.loads(project.path("07_model_output", "default", "run_record.json").read_text())
+    assert record["exit"] is None
+
+
 @pytest.mark.parametrize("gone", ["data", "data/06_models/default"])
 @pytest.mark.parametrize("how", ["removed", "moved"])
 def test_a_folder_that_vanishes_ends_the_run(project, tmp_path, gone, how):
@@ -239,3 +254,14 @@ def test_an_error_of_the_disk_says_path_cause_and_what_to_do(tmp_path):
     message = r"file/x: cannot be written: File exists\. It is as it was.*data_root"
     with pytest.raises(WriteError, match=message), atomic_write(tmp_path / "file" / "x"):
         pass
+
+
+def test_an_error_of_the_disk_names_the_file_once_also_where_a_whole_folder_is_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with (
+        pytest.raises(WriteError, match=r"file/x: cannot be written: File exists\.") as caught,
+        plain_write_errors(tmp_path),
+        atomic_write(tmp_path / "file" / "x"),
+    ):
+        pass
+    assert str(caught.value).count("cannot be written") == 1

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import ExitStack
 
@@ -13,7 +14,7 @@ import pytest
 
 from vae_mnist.checkpoints import read_checkpoint
 from vae_mnist.errors import RunInUseError
-from vae_mnist.runs import LOCK, OWNER, RunLock
+from vae_mnist.runs import LOCK, OWNER, RunLock, digits_users
 
 from ..test_training import same
 from .test_signals import MANY, running, wait_for
@@ -117,10 +118,66 @@ def test_a_lock_is_held_against_the_same_process_too(tmp_path):
     second.release()
 
 
-def test_a_lock_whose_owner_has_not_signed_yet_is_respected(tmp_path):
+def test_a_lock_is_waited_for_a_moment(tmp_path):
+    """Whoever only asks whether it is held has it meanwhile."""
+    held = threading.Event()
+
+    def hold():
+        lock = RunLock(tmp_path / "r")
+        lock.acquire()
+        held.set()
+        time.sleep(0.3)
+        lock.release()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10)
+    lock = RunLock(tmp_path / "r")
+    lock.acquire()
+    thread.join()
+    lock.release()
+
+
+def test_only_living_runs_that_read_digits_are_named_as_their_users(tmp_path):
+    reads, idle, gone = (RunLock(tmp_path / name) for name in ("reads", "idle", "gone"))
+    for lock in (reads, idle, gone):
+        lock.acquire()
+    reads.use_digits()
+    gone.use_digits()
+    left = (gone.folder / OWNER).read_text()
+    gone.release()
+    (gone.folder / OWNER).write_text(left)
+    (user,) = digits_users(tmp_path)
+    assert user.startswith(f"run 'reads' (process {os.getpid()} on host {socket.gethostname()} since ")
+    assert list(digits_users(tmp_path, but=reads.folder)) == []
+    for lock in (reads, idle):
+        lock.release()
+        assert not (lock.folder / OWNER).exists()
+    assert list(digits_users(tmp_path)) == []
+
+
+def test_damaged_digits_are_replaced_although_another_run_uses_them(project):
+    assert project.invoke("--pipeline=ingest").exit_code == 0
+    digits = project.path("05_model_input", "train_digits.safetensors")
+    whole = digits.read_bytes()
+    other = RunLock(project.path("06_models", "other"))
+    other.acquire()
+    other.use_digits()
+    refused = project.invoke("--pipeline=ingest", ingest__validation_size=100)
+    assert "expected the digits that run 'other'" in refused.output
+    digits.write_bytes(whole[:-1])
+    assert project.invoke("--pipeline=ingest").exit_code == 0
+    assert digits.read_bytes() == whole
+    other.release()
+
+
+@pytest.mark.parametrize("name", [None, "{", "[1]"])
+def test_a_lock_whose_owner_has_not_signed_yet_is_respected(tmp_path, name):
     first = RunLock(tmp_path / "r")
     first.acquire()
     (tmp_path / "r" / OWNER).unlink()
+    if name is not None:
+        (tmp_path / "r" / OWNER).write_text(name)
     with pytest.raises(RunInUseError, match="another process that has only just begun"):
         RunLock(tmp_path / "r").acquire()
     first.release()
