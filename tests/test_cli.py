@@ -193,6 +193,14 @@ def test_a_file_that_cannot_be_read_is_named_with_its_line_once(project, file):
     assert result.output.count("wrong parameters") == 1
 
 
+def test_a_name_that_no_file_gives_is_told_once(project):
+    (project.root / "conf/base/globals.yml").write_text("data_root: data\nrun: ${nobody}\n")
+    result = project.invoke()
+    assert result.exit_code == 1
+    assert "nobody" in result.output
+    assert result.output.count("wrong parameters") == 1
+
+
 def test_what_kedro_says_of_params_without_a_value_is_left_as_it_is(project):
     result = project.invoke("--params=train.epochs")
     assert result.exit_code == 2

@@ -3,10 +3,12 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 
 import pytest
 
-from vae_mnist.files import atomic_write, remove_leftovers
+from vae_mnist.errors import WriteError
+from vae_mnist.files import acquire_lock, atomic_write, remove_leftovers
 
 from .conftest import without_coverage
 
@@ -48,6 +50,24 @@ def test_the_data_reach_the_disk_before_the_name_and_the_old_file_never_goes_fir
         sys.setprofile(before)
     assert calls == ["fsync", "replace", "fsync"], "the file, its name, the folder"
     assert (tmp_path / "b.txt").read_text() == "new"
+
+
+def test_an_error_that_is_not_the_disks_is_left_as_it_is(tmp_path):
+    """Pillow, asked for a format that cannot hold a picture, says so with an OSError."""
+    from PIL import Image
+
+    with pytest.raises(OSError, match="cannot write mode F as PNG") as caught, atomic_write(tmp_path / "x") as path:
+        Image.new("F", (1, 1)).save(path, format="png")
+    assert not isinstance(caught.value, WriteError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_may_be_released_by_another_thread(tmp_path):
+    lock = acquire_lock(tmp_path / "lock", 0)
+    thread = threading.Thread(target=lock.release)
+    thread.start()
+    thread.join()
+    acquire_lock(tmp_path / "lock", 0).release()
 
 
 def test_finished_files_follow_the_umask(tmp_path):

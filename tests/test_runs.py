@@ -127,6 +127,33 @@ def test_a_run_interrupted_in_a_notebook_is_ended_by_the_next_one_or_with_the_pr
     assert not project.path("06_models", "default", ".owner.json").exists()
 
 
+def test_digits_that_were_there_already_are_recorded_and_not_kept_from_others(project):
+    """Kedro leaves out the nodes of ingest only after the run has begun."""
+    assert project.invoke("--pipelines=ingest,train").exit_code == 0
+    shutil.rmtree(project.path("06_models"))
+    result = project.invoke("--pipelines=ingest,train", "--only-missing-outputs")
+    assert result.exit_code == 0, result.output
+    first, second = records(project)
+    assert second["data"] == first["data"]
+    assert project.path("06_models", "default", "vae_epoch_002.pt").is_file()
+
+
+def test_a_damaged_data_card_is_the_reason_in_the_record(project):
+    assert project.invoke("--pipeline=ingest").exit_code == 0
+    project.path("05_model_input", "data_card.json").write_text("{}")
+    assert project.invoke("--pipeline=train").exit_code == 1
+    assert records(project)[-1]["exit"].startswith("failed: data_card: expected a title and the sha256")
+
+
+def test_a_run_that_cannot_sign_its_lock_gives_it_back(project):
+    owner = project.path("06_models", "default", ".owner.json")
+    owner.mkdir(parents=True)
+    first = project.invoke("--pipeline=ingest")  # kept, with the exception in it, as a notebook keeps it
+    assert f"{owner.name}: cannot be written: " in first.output
+    owner.rmdir()
+    assert project.invoke("--pipeline=ingest").exit_code == 0
+
+
 def test_an_error_of_several_lines_is_one_line_in_the_record(project):
     assert project.invoke("--pipelines=ingest,train").exit_code == 0
     assert project.invoke("--pipeline=train", model__latent_dim=9, model__hidden_dim=8).exit_code == 1

@@ -1,5 +1,6 @@
 """Files that are either whole or not there."""
 
+import errno
 import os
 import re
 import tempfile
@@ -41,19 +42,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+    _sync_folder(path.parent)
 
 
 @contextmanager
-def plain_write_errors(path: Path) -> Iterator[None]:
-    """Turn what the disk says while `path` is written into an error that names it and what to do."""
+def plain_write_errors(path: Path, done: str = "written") -> Iterator[None]:
+    """Turn what the disk says while something is done to `path` into an error that names it and what to do."""
     try:
         yield
     except WriteError:
         raise
     except OSError as error:
+        if error.errno is None:  # not the disk's: Pillow says so when it knows no such format
+            raise
         raise WriteError(
-            f"{path}: cannot be written: {error.strerror or error}. It is as it was before, and what was finished "
+            f"{path}: cannot be {done}: {error.strerror or error}. It is as it was before, and what was finished "
             "earlier is whole. Mend the cause (make room, give the right to write) or choose another folder with "
             "--params=data_root=…, and type the same command again."
         ) from error
@@ -74,7 +77,8 @@ def acquire_lock(path: Path, timeout: float) -> FileLock | None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
+        # A file in place of a lock would outlive a process that is killed.
+        lock = FileLock(path, thread_local=False, fallback_to_soft=False)
         lock.acquire(timeout=timeout)
     except Timeout:
         return None
@@ -103,13 +107,8 @@ def remove_leftovers(folder: Path | None) -> list[Path]:
     removed: list[Path] = []
     for path in sorted(folder.iterdir()):
         if _TEMPORARY.fullmatch(path.name):
-            try:
+            with plain_write_errors(path, "removed"):
                 path.unlink(missing_ok=True)
-            except OSError as error:
-                raise WriteError(
-                    f"{path}: the rest of a run that was killed cannot be removed: {error.strerror}. "
-                    "Give the right to write to its folder."
-                ) from error
             removed.append(path)
     return removed
 
@@ -124,8 +123,16 @@ def _umask() -> int:
 def _sync_folder(folder: Path) -> None:
     if os.name == "nt":  # Windows offers no handle on a folder
         return
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOTSUP):  # some file systems sync folders by themselves
+            return
+        raise WriteError(
+            f"{folder}: cannot be synced: {error.strerror}. The file that was written last is there and whole; whether "
+            "it would be after a power cut is not known. Look after the disk, and type the same command again."
+        ) from error

@@ -12,9 +12,10 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
 
 from .config import TrainConfig, parameter_problems
-from .errors import ConfigError, DataError, RunInUseError, VaeMnistError
+from .errors import ConfigError, DataError, RunInUseError
 from .files import remove_leftovers
 from .runs import RunLock, digits_users, lock_digits, now, start_record
 
@@ -31,6 +32,7 @@ class ProjectHooks:
         self._parameters: dict[str, Any] = {}
         self._held = ExitStack()  # the locks of the run that goes on
         self._digits_lock = ExitStack()
+        self._digits_are_ready = False  # nobody changes them any more while this run goes on
         self._lock: RunLock | None = None
         self._catalog: DataCatalog | None = None
         self._records: list[dict[str, Any]] = []  # of this run and those before it; empty while none goes on
@@ -60,6 +62,13 @@ class ProjectHooks:
             WriteError: the folders cannot be written to.
         """
         self.end("stopped")  # in a notebook, an interrupted run ends without a word to its hooks
+        try:
+            self._begin(run_params["pipeline_names"] or ["__default__"], pipeline, catalog)
+        except Exception as error:
+            self.on_pipeline_error(error)
+            raise
+
+    def _begin(self, pipelines: list[str], pipeline: Pipeline, catalog: DataCatalog) -> None:
         facts: dict[str, Any] = {}
         if "params:train" in pipeline.inputs():
             from .devices import machine_facts
@@ -69,30 +78,23 @@ class ProjectHooks:
             if not name.startswith("params:") and name in catalog and not catalog.exists(name):
                 raise DataError(_missing(name, catalog))
         atexit.register(self.end, "stopped")
-        outputs = pipeline.all_outputs()
-        makes_digits, reads_digits = (not names.isdisjoint(SHARED) for names in (outputs, pipeline.datasets()))
-        with ExitStack() as held:
-            self._digits_lock = held.enter_context(ExitStack())
-            folders = {_folder(catalog, name) for name in outputs}
-            lock = RunLock(_location(catalog, "checkpoints"))
-            lock.acquire()
-            held.callback(lock.release)
-            self._lock = lock
-            folders |= {lock.folder, _folder(catalog, "run_record")}
-            if reads_digits:
-                digits_lock = lock_digits(_location(catalog, "data_card").parent)
-                self._digits_lock.callback(digits_lock.release)
-            for folder in folders:
-                for rest in remove_leftovers(folder):
-                    logger.info("removed %s, the rest of a run that was killed", _shown(rest))
-            self._catalog = catalog
-            pipelines = run_params["pipeline_names"] or ["__default__"]
-            record = start_record(self._parameters["run"], pipelines, self._parameters, facts)
-            self._records = [*(catalog.load("run_record") if catalog.exists("run_record") else []), record]
-            self._save_records()
-            if reads_digits and not makes_digits:
-                self._digits_are_ready()
-            self._held = held.pop_all()
+        self._held, self._digits_lock, self._digits_are_ready = ExitStack(), ExitStack(), False
+        self._held.callback(self._digits_lock.close)
+        self._catalog = catalog
+        lock = RunLock(_location(catalog, "checkpoints"))
+        self._held.callback(lock.release)
+        lock.acquire()
+        self._lock = lock
+        if not SHARED.isdisjoint(pipeline.datasets()):
+            digits_lock = lock_digits(_location(catalog, "data_card").parent)
+            self._digits_lock.callback(digits_lock.release)
+        folders = {_folder(catalog, name) for name in [*pipeline.all_outputs(), "run_record"]} | {lock.folder}
+        for folder in folders:
+            for rest in remove_leftovers(folder):
+                logger.info("removed %s, the rest of a run that was killed", _shown(rest))
+        old = catalog.load("run_record") if catalog.exists("run_record") else []
+        self._records = [*old, start_record(self._parameters["run"], pipelines, self._parameters, facts)]
+        self._save_records()
 
     @hook_impl
     def before_dataset_saved(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
@@ -112,10 +114,10 @@ class ProjectHooks:
             )
 
     @hook_impl
-    def after_dataset_saved(self, dataset_name: str) -> None:
-        """Let the next process read or make digits once the data card is written."""
-        if dataset_name == "data_card":
-            self._digits_are_ready()
+    def before_node_run(self, node: Node) -> None:
+        """Before the first use of the digits, let other runs make or read them; they stay as they are from here on."""
+        if not SHARED.isdisjoint(node.inputs) and SHARED.isdisjoint(node.outputs):
+            self._use_digits()
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
@@ -133,17 +135,20 @@ class ProjectHooks:
                 self._records[-1] |= {"ended": now(), "exit": how}
                 try:
                     self._save_records()
-                except (VaeMnistError, DatasetError) as error:
+                except DatasetError as error:
                     # A full disk has ended the run already; this must not hide why.
                     logger.warning("the run's record could not be ended: %s", error)
         self._records, self._lock, self._catalog = [], None, None
         atexit.unregister(self.end)
 
-    def _digits_are_ready(self) -> None:
+    def _use_digits(self) -> None:
         from .preprocessing import check_data_card
 
         catalog = self._catalog
-        if self._lock and catalog is not None and catalog.exists("data_card"):
+        if self._lock is None or catalog is None or self._digits_are_ready:
+            return
+        self._digits_are_ready = True
+        if catalog.exists("data_card"):
             self._lock.use_digits()
             card = check_data_card(catalog.load("data_card"))
             self._records[-1]["data"] = {"title": card["title"], "sha256": card["sha256"]}
@@ -157,6 +162,8 @@ class ProjectHooks:
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """End the record; say what was done, where it lies, and what to type next."""
+        if not SHARED.isdisjoint(pipeline.all_outputs()):
+            self._use_digits()  # no node did
         self.end("finished")
         lines = [f"run        {self._parameters['run']}"]
         if catalog.exists("data_card"):

@@ -14,11 +14,6 @@ from .errors import ConfigError
 class ConfigLoader(OmegaConfigLoader):
     """Parameters and globals that cannot be read are a ConfigError; all else is Kedro's own."""
 
-    def __init__(self, conf_source: str, env: str | None = None, **options: Any) -> None:  # noqa: ANN401
-        # Kedro reads globals.yml at once.
-        with _plain_errors(Path(conf_source), options.get("base_env"), env or options.get("default_run_env")):
-            super().__init__(conf_source, env, **options)
-
     def __getitem__(self, key: str) -> dict[str, Any]:
         """One kind of configuration, merged over the environments.
 

@@ -38,7 +38,7 @@ def check_resume(
     differences = [
         f"{key}: the run {run!r} has {old.get(key)!r}, you ask for {settings.get(key)!r}." for key in changed
     ]
-    name = "".join(_short(key, settings.get(key)) for key in changed)
+    name = "".join(_short(key, settings[key]) for key in changed if key in settings)
     overrides = "".join(f",{key}={settings[key]}" for key in changed if key in settings)
     if checkpoint["dataset"].get("sha256") != data_card["sha256"]:
         differences.append(
@@ -46,12 +46,12 @@ def check_resume(
             f"the digits now are {data_card['title']}"
             + (", but other ones." if checkpoint["dataset"].get("title") == data_card["title"] else ".")
         )
-        name = name or "other"
     if differences:
         raise ResumeError(
             "\n".join(differences)
             + (" " if len(differences) == 1 else "\n")
-            + f"Choose another run name: --params=run={name}{overrides} - or start over: --params=train.resume=false"
+            + f"Choose another run name: --params=run={name or 'other'}{overrides} - or start over: "
+            "--params=train.resume=false"
         )
 
 

@@ -13,6 +13,7 @@ from kedro.io import AbstractDataset
 
 from ..checkpoints import Checkpoint, checkpoint_name, read_checkpoint, write_checkpoint
 from ..errors import CheckpointError, DamagedCheckpointError
+from ..files import plain_write_errors
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint | Callable[[], Che
 
         Raises:
             CheckpointError: the epoch before it is gone, or its name is another epoch's.
-            OSError: the disk is full, read-only or gone.
+            WriteError: the disk is full, read-only, forbidden or gone.
         """
         for name, value in data.items():
             checkpoint = value() if callable(value) else value
@@ -77,7 +78,8 @@ class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint | Callable[[], Che
             # Newest first: a crash in between leaves the beginning of the old training, not a mixture.
             for later, path in sorted(found.items(), reverse=True):
                 if later > epoch:
-                    path.unlink()
+                    with plain_write_errors(path, "removed"):
+                        path.unlink()
             write_checkpoint(checkpoint, self._path / f"{name}.pt")
 
     def missing(self) -> str:
@@ -108,4 +110,6 @@ def _newest_whole(paths: list[Path]) -> Checkpoint | None:
 def _set_aside(path: Path) -> Path:
     """Rename to vae_epoch_001.pt.damaged, or .damaged.2, …: nothing is overwritten."""
     names = (f"{path.name}.damaged{f'.{number}' if number > 1 else ''}" for number in count(1))
-    return path.rename(path.with_name(next(name for name in names if not os.path.lexists(path.with_name(name)))))
+    free = next(name for name in names if not os.path.lexists(path.with_name(name)))
+    with plain_write_errors(path, "set aside"):
+        return path.rename(path.with_name(free))
