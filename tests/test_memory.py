@@ -46,7 +46,7 @@ cpu, shape = torch.device("cpu"), (1, 28, 28)
 def begin(hidden, latent, batch, precision):
     model = ModelConfig(name="vae", hidden_dim=hidden, latent_dim=latent)
     config = TrainConfig(epochs=1, batch_size=batch, learning_rate=1e-3, precision=precision, device="cpu", seed=0,
-                         resume=True, threads="auto")
+                         resume=True, threads="auto", processes=1)
     return start(model, config, shape, cpu, resolve_precision(precision, cpu)), config
 
 def training(count, batch, hidden, latent, precision="float32"):

@@ -25,7 +25,7 @@ CARD = {
 def config(**changes):
     values = {
         "epochs": 2, "batch_size": 100, "learning_rate": 1e-3, "precision": "float32", "device": "cpu",
-        "seed": 0, "resume": True, "threads": "auto",
+        "seed": 0, "resume": True, "threads": "auto", "processes": 1,
     }  # fmt: skip
     return TrainConfig(**(values | changes))
 

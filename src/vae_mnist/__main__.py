@@ -17,6 +17,11 @@ def main(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         # There is no .telemetry file here to say no, and no .viz folder to keep statistics in.
         os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
         logging.getLogger("kedro_viz").setLevel(logging.ERROR)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from .workers import follow, is_follower
+
+        if is_follower():  # the first process alone reads, writes and tells
+            return follow()
     package = Path(__file__).parent.name
     configure_project(package)
     kwargs["standalone_mode"] = not hasattr(sys, "ps1")

@@ -68,6 +68,7 @@ class TrainConfig(ParameterGroup):
     seed: Seed
     resume: bool
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
+    processes: Annotated[int, Field(ge=1, le=64)]
 
 
 class EvaluateConfig(ParameterGroup):

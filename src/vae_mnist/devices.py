@@ -1,6 +1,7 @@
 """Where training runs, and in which arithmetic."""
 
-from typing import Any, NamedTuple
+import os
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -66,6 +67,20 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     return Precision(name, dtypes[name])
 
 
+def thread_count(threads: int | Literal["auto"]) -> int:
+    """CPU threads of `train.threads`.
+
+    auto is one for each physical core that this process may use, as its affinity and its container's quota say; the
+    processes of a team on one machine share them.
+    """
+    if threads != "auto":
+        return threads
+    from joblib import cpu_count
+
+    cores: int = cpu_count(only_physical_cores=True)
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def machine_facts(config: TrainConfig) -> dict[str, Any]:
     """What decides, beside parameters and digits, which bits training gives: for the run's record.
 
@@ -77,6 +92,6 @@ def machine_facts(config: TrainConfig) -> dict[str, Any]:
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": resolve_precision(config.precision, device).name,
-        "threads": torch.get_num_threads() if config.threads == "auto" else config.threads,
+        "threads": thread_count(config.threads),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }

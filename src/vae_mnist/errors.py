@@ -33,6 +33,10 @@ class RunInUseError(VaeMnistError, RuntimeError):
     """Another process works on the same run, or uses the digits that this one would replace."""
 
 
+class WorkerError(VaeMnistError, RuntimeError):
+    """One of the processes that train together died."""
+
+
 class InputError(VaeMnistError, ValueError):
     """An argument has the wrong shape, type or range."""
 

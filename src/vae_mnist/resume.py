@@ -9,7 +9,7 @@ from .config import ParameterGroup
 from .errors import ResumeError
 
 # What may differ when a run goes on: it changes how long or where, not what is computed.
-FREE_SETTINGS = frozenset({"train.epochs", "train.resume", "train.device", "train.threads"})
+FREE_SETTINGS = frozenset({"train.epochs", "train.resume", "train.device", "train.threads", "train.processes"})
 
 
 def run_settings(**groups: ParameterGroup) -> dict[str, Any]:

@@ -10,12 +10,13 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .batches import Batch, Batches
 from .checkpoints import FORMAT_VERSION, Checkpoint, check_optimizer, check_scaler, check_tensors
 from .config import ModelConfig, ObjectiveConfig, TrainConfig
-from .devices import Precision
+from .devices import Precision, thread_count
+from .distributed import ALONE, Team
 from .errors import CheckpointError, NonFiniteLossError
 from .losses import NegativeElbo, negative_elbo
 from .metrics import LossParts, loss_parts
@@ -44,6 +45,7 @@ def train(
     config: TrainConfig,
     precision: Precision,
     progress: Progress = lambda batches, _: batches,
+    team: Team = ALONE,
 ) -> Iterator[TrainingState]:
     """Train on from `state`, one epoch at a time.
 
@@ -54,42 +56,50 @@ def train(
         config: epochs, batch size, threads.
         precision: of the forward pass.
         progress: wraps the batches of an epoch, to show them pass.
+        team: the processes that train together, each calling this with the same state and images.
 
     Yields:
-        The state after each epoch, its row of losses appended to the history.
+        The state after each epoch, its row of losses appended to the history by the first process of the team.
 
     Raises:
         NonFiniteLossError: with epoch and step; the state of the epoch before was the last one yielded.
     """
-    batches = Batches(images["train"], state.model.latent_dim, config.batch_size, state.generator)
+    batches = Batches(images["train"], state.model.latent_dim, config.batch_size, state.generator, team)
+    network = team.wrap(state.model)
     for epoch in range(state.epoch + 1, config.epochs + 1):
-        with _thread_count(config.threads):
+        with _threads(thread_count(config.threads)):
             before, updates, started = _contents(state), _updates(state), perf_counter()
             state.model.train()
             sums = torch.empty(len(batches), 2, device=images["train"].device)  # nats: reconstruction, KL
-            for step, terms in enumerate(_steps(state, progress(batches, epoch), objective.beta, precision)):
+            steps = _steps(state, network, progress(batches, epoch), objective.beta, precision, team)
+            for step, terms in enumerate(steps):
                 sums[step, 0], sums[step, 1] = terms.reconstruction.detach().sum(), terms.kl.detach().sum()
+            team.add_up(sums)
             # One look at the end of the epoch: asking after each step would make a GPU wait for the host.
             if not torch.isfinite(sums).all() or _first_non_finite(state) is not None:
                 _put(before, state)
-                raise _where_it_broke(state, batches, objective.beta, precision, epoch)
+                raise _where_it_broke(state, network, batches, objective.beta, precision, epoch)
             skipped = len(batches) - (_updates(state) - updates)  # by the gradient scaler: float16 overflowed
             seconds = perf_counter() - started
-            trained = _epoch_losses(sums, len(batches.images), objective.beta)
-            state.history.append(_row(epoch, trained, seconds, skipped, state, images, objective.beta))
+            if team.rank == 0:
+                trained = _epoch_losses(sums, len(batches.images), objective.beta)
+                state.history.append(_row(epoch, trained, seconds, skipped, state, images, objective.beta))
         state.epoch = epoch
         del before  # or it would take memory while the epoch is written
         yield state
 
 
-def _steps(state: TrainingState, batches: Iterable[Batch], beta: float, precision: Precision) -> Iterator[NegativeElbo]:
-    """One update a batch; yields its losses, (B,) nats each."""
+def _steps(
+    state: TrainingState, network: nn.Module, batches: Iterable[Batch], beta: float, precision: Precision, team: Team
+) -> Iterator[NegativeElbo]:
+    """One update a batch; yields the losses of this process's part of it, (B,) nats each."""
     for batch in batches:
         with torch.autocast(batch.images.device.type, precision.autocast, enabled=precision.autocast is not None):
-            output = state.model(batch.images, batch.noise)
+            output = network(batch.images, batch.noise)
         terms = negative_elbo(output, batch.images, beta, check_range=False)
         state.optimizer.zero_grad(set_to_none=True)
-        state.scaler.scale(terms.loss.mean()).backward()
+        # The mean over the whole batch: a team averages over its processes, however few images one has.
+        state.scaler.scale(terms.loss.sum() * team.size / batch.total).backward()
         state.scaler.step(state.optimizer)
         state.scaler.update()
         yield terms
@@ -188,12 +198,15 @@ def _first_non_finite(state: TrainingState) -> str | None:
 
 
 def _where_it_broke(
-    state: TrainingState, batches: Batches, beta: float, precision: Precision, epoch: int
+    state: TrainingState, network: nn.Module, batches: Batches, beta: float, precision: Precision, epoch: int
 ) -> NonFiniteLossError:
     """Train an epoch that went wrong once more, now with a look at each step."""
     what, step, reconstruction, kl = "loss, a gradient or a weight", 0, float("nan"), float("nan")
-    for step, terms in enumerate(_steps(state, batches, beta, precision), start=1):  # noqa: B007 used after the loop
-        reconstruction, kl = terms.reconstruction.mean().item(), terms.kl.mean().item()
+    team = batches.team
+    for step, terms in enumerate(_steps(state, network, batches, beta, precision, team), start=1):  # noqa: B007
+        parts = torch.stack([terms.reconstruction.sum(), terms.kl.sum(), torch.ones_like(terms.kl).sum()])
+        *sums, count = team.add_up(parts.detach()).tolist()
+        reconstruction, kl = (part / count for part in sums)
         # A scaled gradient may be infinite: the scaler then skips the step, which is counted.
         wrong = None if precision.scaled else _wrong_gradient(state.model)
         found = None if isfinite(reconstruction) and isfinite(kl) else "loss"
@@ -253,12 +266,9 @@ def _row(
 
 
 @contextmanager
-def _thread_count(threads: int | str) -> Iterator[None]:
-    if threads == "auto":
-        yield
-        return
+def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(int(threads))
+    torch.set_num_threads(count)
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .mnist import MnistDataset
     from .pictures import FigureDataset, ImageDataset, PlotlyDataset
     from .tables import CSVDataset, JSONDataset
-    from .tensors import TensorsDataset
+    from .tensors import PathsDataset, TensorsDataset
 
 # Name -> module. Imported on first use: reading digits shall not wait for Matplotlib.
 _HOMES = {
@@ -20,6 +20,7 @@ _HOMES = {
     "ImageDataset": "pictures",
     "JSONDataset": "tables",
     "MnistDataset": "mnist",
+    "PathsDataset": "tensors",
     "PlotlyDataset": "pictures",
     "TensorsDataset": "tensors",
 }
@@ -32,6 +33,7 @@ __all__ = [
     "ImageDataset",
     "JSONDataset",
     "MnistDataset",
+    "PathsDataset",
     "PlotlyDataset",
     "TensorsDataset",
 ]

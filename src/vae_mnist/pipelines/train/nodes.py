@@ -1,24 +1,27 @@
 """Training as a node: resume, log, hand each epoch to the catalog."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
+from torch import Tensor
 
-from ...batches import Batch
-from ...checkpoints import Checkpoint, checkpoint_name
+from ...batches import progress_bar
+from ...checkpoints import Checkpoint, checkpoint_name, read_checkpoint
 from ...config import ModelConfig, ObjectiveConfig, TrainConfig
 from ...devices import resolve_device, resolve_precision
 from ...errors import DataError
-from ...memory import check_training
+from ...memory import Sizes, check_training
 from ...preprocessing import Digits, check_data_card, check_digits, digits_sha256
 from ...resume import check_resume, run_settings
-from ...training import TrainingState, restore, snapshot, start, train
+from ...training import restore, snapshot, start, train
+from ...workers import Job, leading, train_in_processes
 
 logger = logging.getLogger(__name__)
+
+Epochs = Iterator[tuple[dict[str, Callable[[], Checkpoint]], list[dict[str, float]]]]
 
 
 def train_model(
@@ -26,6 +29,7 @@ def train_model(
     validation_digits: Digits,
     test_digits: Digits,
     data_card: dict[str, Any],
+    digits_files: dict[str, str],
     resume_point: dict[str, Callable[[], Checkpoint | None]],
     run: str,
     model: ModelConfig,
@@ -39,6 +43,7 @@ def train_model(
         validation_digits: perhaps none.
         test_digits: for the test loss of each epoch.
         data_card: of these digits.
+        digits_files: where they lie, for processes of their own.
         resume_point: the run's checkpoints so far, oldest first; reading the last gives the newest whole one, or None.
         run: the run's name.
         model: which model.
@@ -61,25 +66,27 @@ def train_model(
     splits = {"train": train_digits, "validation": validation_digits, "test": test_digits}
     for split, digits in splits.items():
         _check_split(split, digits, data_card)
-    settings = run_settings(model=model, objective=objective, train=config)
-    check_training(model, train_digits["images"].shape[1:], len(train_digits["images"]), config.batch_size, device)
-    state = start(model, config, train_digits["images"].shape[1:], device, precision)
+    shape, count = train_digits["images"].shape[1:], len(train_digits["images"])
+    check_training(model, shape, count, config.batch_size, device)
     newest = list(resume_point.values())[-1]() if resume_point and config.resume else None
+    settings = run_settings(model=model, objective=objective, train=config)
     if newest is not None:
         check_resume(newest, run, settings, data_card)
-        state = restore(state, newest)
-        if state.epoch >= config.epochs:
-            logger.info(
-                "run %r is already trained: %d epochs, %d asked for. Go on with --params=train.epochs=%d, "
-                "or start over with --params=train.resume=false",
-                run,
-                state.epoch,
-                config.epochs,
-                state.epoch + 20,
-            )
-            yield {}, pd.DataFrame(state.history)
-            return
-        logger.info("run %r goes on after epoch %d", run, state.epoch)
+    job = Job(model.model_dump(), objective.model_dump(), config.model_dump(), digits_files, data_card)
+    if newest is not None and newest["epoch"] >= config.epochs:
+        logger.info(
+            "run %r is already trained: %d epochs, %d asked for. Go on with --params=train.epochs=%d, "
+            "or start over with --params=train.resume=false",
+            run,
+            newest["epoch"],
+            config.epochs,
+            newest["epoch"] + 20,
+        )
+        with leading(None):
+            yield {}, pd.DataFrame(newest["history"])
+        return
+    if newest is not None:
+        logger.info("run %r goes on after epoch %d", run, newest["epoch"])
     elif resume_point and not config.resume:
         logger.info("run %r starts over; its %d old epochs go as new ones come", run, len(resume_point))
     logger.info(
@@ -87,20 +94,39 @@ def train_model(
         run,
         data_card["title"],
         model.name,
-        f"{sum(p.numel() for p in state.model.parameters()):,}",
+        f"{Sizes.of(model, shape).parameters:,}",
         precision.name,
         device,
     )
     logger.info("losses are nats per image, grey pixels as Bernoulli means: no density of grey images")
-    images = {split: digits["images"].to(device) for split, digits in splits.items()}
-    for trained in train(state, images, objective, config, precision, _progress_bar):
-        # A function, not the checkpoint: kedro keeps up to 57 yielded values alive (itertools.tee hands them on).
-        yield (
-            {checkpoint_name(trained.epoch): partial(snapshot, trained, settings, data_card)},
-            pd.DataFrame(trained.history),
-        )
+    images = {split: digits["images"] for split, digits in splits.items()}
+    epochs = _elsewhere(job, newest, config) if config.processes > 1 else _here(job, newest, images)
+    for checkpoint, history in epochs:
+        yield checkpoint, pd.DataFrame(history)
         # Back here the catalog has written both: an epoch that is logged is an epoch that is safe.
-        _log_epoch(trained, config.epochs, len(images["train"]))
+        _log_epoch(history[-1], config.epochs, count)
+
+
+def _here(job: Job, newest: Checkpoint | None, images: dict[str, Tensor]) -> Epochs:
+    """Train in this process, perhaps as the first of those that torchrun has started."""
+    model, objective, config = job.groups()
+    device = resolve_device(config.device)
+    precision = resolve_precision(config.precision, device)
+    state = start(model, config, images["train"].shape[1:], device, precision)
+    if newest is not None:
+        restore(state, newest)
+    images = {split: each.to(device) for split, each in images.items()}
+    with leading(job, newest) as team:
+        for trained in train(state, images, objective, config, precision, progress_bar, team):
+            # A function, not the checkpoint: kedro keeps up to 57 yielded values alive (itertools.tee hands them on).
+            name, take = checkpoint_name(trained.epoch), partial(snapshot, trained, job.settings(), job.data_card)
+            yield {name: take}, trained.history
+
+
+def _elsewhere(job: Job, newest: Checkpoint | None, config: TrainConfig) -> Epochs:
+    """Train in processes of their own."""
+    for path in train_in_processes(job, newest, config.processes):
+        yield {path.stem: partial(read_checkpoint, path)}, read_checkpoint(path)["history"]
 
 
 def _check_split(split: str, digits: Digits, data_card: dict[str, Any]) -> None:
@@ -113,13 +139,7 @@ def _check_split(split: str, digits: Digits, data_card: dict[str, Any]) -> None:
         )
 
 
-def _progress_bar(batches: Iterable[Batch], epoch: int) -> Iterable[Batch]:
-    # disable=None: a bar on a terminal, nothing in a log file
-    return tqdm(batches, desc=f"epoch {epoch}", unit="batch", leave=False, disable=None)
-
-
-def _log_epoch(state: TrainingState, epochs: int, count: int) -> None:
-    row = state.history[-1]
+def _log_epoch(row: dict[str, float], epochs: int, count: int) -> None:
     parts = "  ".join(
         f"{split} loss {row[f'{split}_loss']:.2f} bce {row[f'{split}_bce']:.2f} kld {row[f'{split}_kld']:.2f}"
         for split in ("train", "test", "validation")
@@ -128,4 +148,4 @@ def _log_epoch(state: TrainingState, epochs: int, count: int) -> None:
     if skipped := row["skipped_steps"]:
         parts += f"  {skipped} steps skipped: float16 overflowed"
     speed = f"{row['seconds']:.1f} s  {count / row['seconds']:,.0f} images/s"
-    logger.info("epoch %*d/%d  %s  %s", len(str(epochs)), state.epoch, epochs, parts, speed)
+    logger.info("epoch %*d/%d  %s  %s", len(str(epochs)), row["epoch"], epochs, parts, speed)

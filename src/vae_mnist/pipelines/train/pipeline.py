@@ -16,6 +16,7 @@ def create_pipeline() -> Pipeline:
                     "validation_digits",
                     "test_digits",
                     "data_card",
+                    "digits_files",
                     "resume_point",
                     "params:run",
                     "params:model",

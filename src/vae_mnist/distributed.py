@@ -1,0 +1,72 @@
+"""Data-parallel training: processes that share each batch, on one machine or on many."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import cast
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+# How long a process waits for one that is silent; one that dies is noticed at once, by its broken connection.
+SILENCE = timedelta(seconds=60)
+# How long processes that are ready wait for the others to be so: the first may have digits to download.
+PATIENCE = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes that train one model together; this one is number `rank` of `size`."""
+
+    rank: int = 0
+    size: int = 1
+    group: distributed.ProcessGroup | None = None
+
+    def share(self, batch: Tensor) -> Tensor:
+        """This process's part of a batch, as equal as can be; perhaps nothing."""
+        return batch.tensor_split(self.size)[self.rank]
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model, its gradients averaged over all processes as they are computed."""
+        if self.size == 1:
+            return model
+        return DistributedDataParallel(model, process_group=self.group)
+
+    def add_up(self, values: Tensor) -> Tensor:
+        """The sum over all processes, which all of them get; changed in place."""
+        if self.size > 1:
+            distributed.all_reduce(values, group=self.group)
+        return values
+
+    def from_first(self, content: bytes) -> bytes:
+        """What the first process has; the others' is not looked at. Nothing is pickled."""
+        if self.size == 1:
+            return content
+        length = torch.tensor(len(content))
+        distributed.broadcast(length, src=0)
+        data = torch.frombuffer(bytearray(content), dtype=torch.uint8) if self.rank == 0 and content else None
+        if data is None:
+            data = torch.empty(int(length), dtype=torch.uint8)
+        if len(data):
+            distributed.broadcast(data, src=0)
+        return bytes(data.numpy())
+
+
+ALONE = Team()
+
+
+@contextmanager
+def join_team() -> Iterator[Team]:
+    """Meet the processes that a launcher has started, as its environment variables say; wait until all are here.
+
+    Gradients travel by nccl between cards and by gloo between CPUs.
+    """
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        group = cast("distributed.ProcessGroup", distributed.new_group(timeout=SILENCE))  # this process is in it
+        yield Team(distributed.get_rank(), distributed.get_world_size(), group)
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,205 @@
+"""Training in several processes: real launchers, real deaths."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pandas as pd
+import psutil
+import pytest
+
+from vae_mnist.checkpoints import read_checkpoint
+
+from ..conftest import as_params, without_coverage
+from .test_signals import MANY, running, wait_for
+
+# 4,000 digits in batches of 333: two processes have 167 and 166 of each, and 2 and 2 of the last.
+ODD = {"train__batch_size": 333, "train__epochs": 2}
+TRAIN = "--pipeline=train"
+
+
+@pytest.fixture
+def ingested(project):
+    assert project.invoke("--pipeline=ingest").exit_code == 0
+    return project
+
+
+def losses(project, run):
+    history = pd.read_csv(project.path("07_model_output", run, "history.csv"))
+    return history.drop(columns=["seconds"]).to_numpy()
+
+
+def checkpoints(project, run="default"):
+    return sorted(project.path("06_models", run).glob("vae_epoch_*.pt"))
+
+
+def workers_of(process):
+    """The training processes that a `kedro run` has started."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "vae_mnist.workers" in child.cmdline()]
+
+
+def test_losses_do_not_depend_on_the_number_of_processes(ingested):
+    for count in (1, 2, 3):
+        ingested.run(TRAIN, run=f"n{count}", train__processes=count, **ODD)
+    one, two, three = (losses(ingested, f"n{count}") for count in (1, 2, 3))
+    assert one == pytest.approx(two, rel=1e-4)
+    assert one == pytest.approx(three, rel=1e-4)
+
+
+def test_a_run_goes_on_with_another_number_of_processes(ingested):
+    more = ODD | {"train__epochs": 3}
+    ingested.run(TRAIN, run="one", **more)
+    for epochs, count in ((1, 2), (2, 1), (3, 2)):
+        settings = more | {"train__epochs": epochs, "train__processes": count}
+        ingested.run(TRAIN, run="mixed", **settings)
+    assert losses(ingested, "mixed") == pytest.approx(losses(ingested, "one"), rel=1e-4)
+    assert [read_checkpoint(path)["epoch"] for path in checkpoints(ingested, "mixed")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_dies_ends_the_run(ingested, rank):
+    with running(ingested, TRAIN, **MANY, train__processes=2) as process:
+        wait_for(lambda: len(checkpoints(ingested)) >= 2, process)
+        workers = workers_of(process)
+        assert len(workers) == 2
+        (victim,) = (worker for worker in workers if worker.environ()["RANK"] == str(rank))
+        victim.send_signal(signal.SIGKILL)
+        died = time.monotonic()
+        _, err = process.communicate(timeout=60)
+        assert time.monotonic() - died < 10
+    assert process.returncode == 1
+    (error,) = (line for line in err.splitlines() if line.startswith("Error: "))
+    assert f"training process {rank} (pid {victim.pid}) ended with signal 9" in error
+    assert "the epochs so far are whole" in error
+    assert not any(worker.is_running() for worker in workers)
+    assert [read_checkpoint(path)["epoch"] for path in checkpoints(ingested)] == list(
+        range(1, len(checkpoints(ingested)) + 1)
+    )
+
+
+def broken(project, line):
+    """The result of a run whose second process comes to that line."""
+    module = project.root / "src" / "vae_mnist" / "workers.py"
+    place = "    device = resolve_device"
+    assert place in module.read_text()
+    module.write_text(module.read_text().replace(place, f"    if team.rank: {line}\n{place}", 1))
+    environment = without_coverage() | {"PYTHONPATH": str(project.root / "src")}
+    return project.kedro("run", TRAIN, as_params(train__processes=2), env=environment)
+
+
+def test_an_exception_in_a_process_is_shown_with_its_traceback(ingested):
+    result = broken(ingested, "1 / 0")
+    assert result.returncode == 1
+    assert "Error: training process 1 (pid " in result.stderr
+    assert "in _epochs\n    if team.rank: 1 / 0" in result.stderr.partition("Error: ")[2]
+    assert result.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_an_error_of_our_own_in_a_process_is_one_message(ingested):
+    result = broken(ingested, "raise DataError('digits of this machine: missing')")
+    assert result.returncode == 1
+    assert result.stderr.endswith("Error: digits of this machine: missing\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_leaves_no_processes(ingested, number):
+    with running(ingested, TRAIN, **MANY, train__processes=2) as process:
+        wait_for(lambda: checkpoints(ingested), process)
+        workers = workers_of(process)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert err.startswith(f"Stopped by {number.name}.")
+    assert err.count("\n") == 1
+    assert psutil.wait_procs(workers, timeout=5)[1] == []
+
+
+def test_a_killed_run_leaves_no_processes(ingested):
+    with running(ingested, TRAIN, **MANY, train__processes=2) as process:
+        wait_for(lambda: checkpoints(ingested), process)
+        workers = workers_of(process)
+        process.kill()
+        process.communicate()
+    assert len(workers) == 2
+    assert psutil.wait_procs(workers, timeout=5)[1] == []
+
+
+def free_port():
+    with socket.socket() as any_socket:
+        any_socket.bind(("127.0.0.1", 0))
+        return any_socket.getsockname()[1]
+
+
+@contextmanager
+def machine(project, number, port, **overrides):
+    """What is typed on one of two machines; a group of processes of its own."""
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={number}", "--nproc-per-node=2"),
+        *("--master-addr=127.0.0.1", f"--master-port={port}", "-m", "vae_mnist", TRAIN, as_params(**overrides)),
+    ]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    environment = without_coverage() | {"PYTHONPATH": str(project.root / "src")}
+    with subprocess.Popen(command, cwd=project.root, env=environment, start_new_session=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_two_machines_train_one_model(ingested):
+    ingested.run(TRAIN, run="one", **ODD)
+    port = free_port()
+    with machine(ingested, 0, port, run="two", **ODD) as first, machine(ingested, 1, port, run="two", **ODD) as second:
+        outputs = [each.communicate(timeout=300) for each in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), outputs
+    assert losses(ingested, "two") == pytest.approx(losses(ingested, "one"), rel=1e-4)
+    assert "epoch 2/2" in outputs[0][0]
+    assert "epoch" not in outputs[1][0], "the first process alone tells"
+    (record,) = json.loads(ingested.path("07_model_output", "two", "run_record.json").read_text())
+    assert record["exit"] == "finished"
+
+
+def test_nothing_to_train_sends_the_other_machine_home(finished):
+    port = free_port()
+    with machine(finished, 0, port) as first, machine(finished, 1, port) as second:
+        outputs = [each.communicate(timeout=120) for each in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), outputs
+    assert "is already trained" in outputs[0][0]
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+def test_a_machine_that_dies_ends_the_run_on_the_other(ingested, dies):
+    port = free_port()
+    with machine(ingested, 0, port, **MANY) as first, machine(ingested, 1, port, **MANY) as second:
+        wait_for(lambda: len(checkpoints(ingested)) >= 2, first)
+        victim, other = (first, second) if dies == 0 else (second, first)
+        left = psutil.Process(other.pid).children(recursive=True)
+        # all of a machine at once, as when its power goes
+        for each in [*psutil.Process(victim.pid).children(recursive=True), psutil.Process(victim.pid)]:
+            each.kill()
+        died = time.monotonic()
+        other.communicate(timeout=60)
+        assert time.monotonic() - died < 10
+        assert other.returncode != 0
+        assert psutil.wait_procs(left, timeout=5)[1] == []
+    epochs = [read_checkpoint(path)["epoch"] for path in checkpoints(ingested)]
+    assert epochs == list(range(1, len(epochs) + 1))
+
+
+def test_nothing_that_travels_is_unpickled(ingested):
+    """Each process, and the one that starts them, without a way to unpickle."""
+    forbid = "import pickle\ndef no(*_, **__): raise SystemExit('unpickled')\npickle.loads = pickle.load = no\n"
+    (ingested.root / "forbid").mkdir()
+    (ingested.root / "forbid" / "sitecustomize.py").write_text(forbid)
+    environment = without_coverage() | {"PYTHONPATH": f"{ingested.root / 'forbid'}:{ingested.root / 'src'}"}
+    refused = ingested.command(sys.executable, "-c", "import pickle; pickle.loads(b'N.')", env=environment)
+    assert "unpickled" in refused.stderr
+    result = ingested.kedro("run", TRAIN, as_params(train__processes=2), env=environment)
+    assert result.returncode == 0, result.stdout + result.stderr
