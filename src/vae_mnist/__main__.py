@@ -10,6 +10,8 @@ from kedro.framework.cli.utils import find_run_command
 from kedro.framework.project import configure_project
 from kedro.utils import find_kedro_project
 
+from .runs import launched
+
 
 def main(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     """Run the project in the working folder; takes the options of `kedro run`."""
@@ -17,11 +19,10 @@ def main(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         # There is no .telemetry file here to say no, and no .viz folder to keep statistics in.
         os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
         logging.getLogger("kedro_viz").setLevel(logging.ERROR)
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        from .workers import follow, is_follower
+    if launched() and os.environ["RANK"] != "0":  # the first process alone reads, writes and tells
+        from .workers import follow
 
-        if is_follower():  # the first process alone reads, writes and tells
-            return follow()
+        return follow()
     package = Path(__file__).parent.name
     configure_project(package)
     kwargs["standalone_mode"] = not hasattr(sys, "ps1")

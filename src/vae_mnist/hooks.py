@@ -17,7 +17,7 @@ from kedro.pipeline.node import Node
 from .config import TrainConfig, parameter_problems
 from .errors import ConfigError, DataError, RunInUseError
 from .files import remove_leftovers
-from .runs import RunLock, digits_users, lock_digits, now, start_record
+from .runs import RunLock, digits_users, launched, lock_digits, now, start_record
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +69,11 @@ class ProjectHooks:
             raise
 
     def _begin(self, pipelines: list[str], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        if launched() and "checkpoints" not in pipeline.all_outputs():
+            raise ConfigError(
+                f"torchrun starts processes that train together; {' and '.join(pipelines)} trains nothing. "
+                "Use kedro run, or torchrun with --pipeline=train."
+            )
         facts: dict[str, Any] = {}
         if "params:train" in pipeline.inputs():
             from .devices import machine_facts

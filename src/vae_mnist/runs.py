@@ -157,6 +157,11 @@ def code_version() -> dict[str, Any]:
     return code
 
 
+def launched() -> bool:
+    """Whether torchrun has started this process, with others beside it."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def now() -> str:
     """The time, to the second, with its zone."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -28,6 +28,7 @@ from .distributed import ALONE, Team, join_team
 from .errors import DataError, VaeMnistError, WorkerError
 from .preprocessing import Digits, check_data_card, digits_sha256
 from .resume import run_settings
+from .runs import launched
 from .training import Progress, TrainingState, restore, snapshot, start, train
 
 JOB, CHECKPOINT, ERROR = "job.json", "start.pt", "error.json"
@@ -137,16 +138,6 @@ def follow() -> None:
             checkpoint.write_bytes(content)
         for _ in _epochs(Job(*job), checkpoint, team) if job is not None else ():
             pass
-
-
-def launched() -> bool:
-    """Whether torchrun has started this process, with others beside it."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def is_follower() -> bool:
-    """Whether torchrun has started this process, and it is not the first."""
-    return launched() and os.environ["RANK"] != "0"
 
 
 def _epochs(job: Job, checkpoint: Path, team: Team) -> Iterator[TrainingState]:

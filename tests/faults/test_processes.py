@@ -137,11 +137,11 @@ def free_port():
 
 
 @contextmanager
-def machine(project, number, port, **overrides):
+def machine(project, number, port, pipeline=TRAIN, **overrides):
     """What is typed on one of two machines; a group of processes of its own."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={number}", "--nproc-per-node=2"),
-        *("--master-addr=127.0.0.1", f"--master-port={port}", "-m", "vae_mnist", TRAIN, as_params(**overrides)),
+        *("--master-addr=127.0.0.1", f"--master-port={port}", "-m", "vae_mnist", pipeline, as_params(**overrides)),
     ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = without_coverage() | {"PYTHONPATH": str(project.root / "src")}
@@ -172,6 +172,15 @@ def test_nothing_to_train_sends_the_other_machine_home(finished):
         outputs = [each.communicate(timeout=120) for each in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), outputs
     assert "is already trained" in outputs[0][0]
+
+
+def test_torchrun_is_for_training(finished):
+    port, report = free_port(), "--pipeline=report"
+    with machine(finished, 0, port, report) as first, machine(finished, 1, port, report) as second:
+        outputs = [each.communicate(timeout=120) for each in (first, second)]
+    assert first.returncode != 0
+    assert second.returncode != 0
+    assert "Error: torchrun starts processes that train together; report trains nothing." in outputs[0][1]
 
 
 @pytest.mark.parametrize("dies", [0, 1])
