@@ -33,6 +33,7 @@ BOUNDS = {
     "train.learning_rate": (5e-324, 10),
     "train.seed": (0, 2**63 - 1),
     "train.threads": (1, 1024),
+    "train.processes": (1, 64),
     "evaluate.importance_samples": (1, 1_000_000),
     "evaluate.seed": (0, 2**63 - 1),
     "evaluate.chunk_size": (1, 16_777_216),
@@ -273,7 +274,11 @@ def try_out(project, base, mutant, number):
             words += "," + mutant.content
         if values["train.epochs"] > 4 or values["model.hidden_dim"] > 600 or values["model.latent_dim"] > 100:
             return "large"
-        if values["train.batch_size"] < 20 or values["train.threads"] not in (1, 2, "auto"):
+        if (
+            values["train.batch_size"] < 20
+            or values["train.threads"] not in (1, 2, "auto")
+            or values["train.processes"] > 1
+        ):
             return "large"
         result = project.invoke("--pipeline=train", "--params=" + words)
     try_out.done += 1

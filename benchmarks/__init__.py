@@ -1,0 +1,1 @@
+"""Everybody's way of training the same VAE, timed side by side: python -m benchmarks"""

@@ -1,0 +1,46 @@
+"""`vae_mnist` as a library, with the values of conf/base."""
+
+from pathlib import Path
+
+import yaml
+
+from vae_mnist.config import ModelConfig, ObjectiveConfig, TrainConfig
+from vae_mnist.devices import resolve_device, resolve_precision
+from vae_mnist.training import start, train
+
+from ..digits import read
+from . import Contestant
+
+CONF = Path(__file__).parents[2] / "conf" / "base"
+
+
+def parameters(group: str) -> dict[str, object]:
+    """The values of a group as they stand in conf/base."""
+    return yaml.safe_load((CONF / f"parameters_{group}.yml").read_text(encoding="utf-8"))[group]
+
+
+class Ours(Contestant):
+    """`vae_mnist.training.train`; an epoch's seconds are those of its history."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        config = TrainConfig(**parameters("train") | {"epochs": 10_000, "device": device, "precision": "float32"})
+        where = resolve_device(config.device)
+        precision = resolve_precision(config.precision, where)
+        training, test = (digits["images"].to(where) for digits in read(folder))
+        self.state = start(ModelConfig(**parameters("model")), config, training.shape[1:], where, precision)
+        images, objective = {"train": training, "test": test}, ObjectiveConfig(**parameters("objective"))
+        self.epochs = train(self.state, images, objective, config, precision)
+
+    def epoch(self) -> tuple[float, float]:
+        """Train on every digit once."""
+        row = next(self.epochs).history[-1]
+        return row["seconds"], row["train_loss"]
+
+    def test_loss(self) -> float:
+        """Mean over the test digits."""
+        return self.state.history[-1]["test_loss"]
+
+
+def build(folder: Path, device: str) -> Ours:
+    """Ready for its first epoch."""
+    return Ours(folder, device)

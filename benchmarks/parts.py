@@ -1,0 +1,233 @@
+"""The parts of the benchmark; each gives its figures (JSON) and their Markdown."""
+
+import csv
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from vae_mnist.preprocessing import RawDigits
+
+from .digits import lay_out
+from .processes import ROOT, Cost, contestant, run
+from .tables import spread, table
+
+NAMES = {
+    "origin": "1. `torchvision.datasets.MNIST`, `ToTensor`, `DataLoader`, Adam",
+    "pythae_trainer": "2. pythae, its own trainer",
+    "ours": "3. ours",
+    "jax_scan": "4. JAX, one compiled scan an epoch, optax",
+    "floor": "5. the floor: the matrix products alone",
+}
+TARGET = 103.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What was asked for on the command line."""
+
+    raw: RawDigits
+    digits: Path  # laid out
+    rounds: int
+    contestants: tuple[str, ...]
+    device: str
+    say: Callable[[str], None]
+
+
+Result = tuple[dict[str, Any], str]
+
+
+def epoch(settings: Settings) -> Result:
+    """Seconds of one epoch's training pass; all contestants at once, one at work at a time, in alternating order."""
+    names = settings.contestants
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    with ExitStack() as stack:
+        all_ = {name: stack.enter_context(contestant(name, settings.digits, settings.device)) for name in names}
+        for name, each in all_.items():
+            each.answer()
+            each.ask("epoch")  # compiles, allocates, warms up
+            settings.say(f"{name} is ready")
+        for number in range(settings.rounds):
+            for name in names if number % 2 == 0 else reversed(names):
+                seconds[name].append(all_[name].ask("epoch")[0])
+                settings.say(f"round {number + 1}: {name} {seconds[name][-1]:.2f} s")
+    ours = median(seconds["ours"])
+    rows = [[NAMES[name], *spread(values), f"{median(values) / ours:.2f}"] for name, values in seconds.items()]
+    header = ["contestant", "seconds, median", "smallest - largest", "median / ours"]
+    return {"seconds": seconds}, table(header, rows)
+
+
+def target(settings: Settings) -> Result:
+    """Seconds from process start to a test loss of 103.0; evaluation after each epoch included."""
+    results: dict[str, Any] = {}
+    for name in settings.contestants:
+        if name == "floor":
+            continue
+        started = time.perf_counter()
+        with contestant(name, settings.digits, settings.device) as each:
+            each.answer()
+            losses: list[float] = []
+            while not losses or (losses[-1] > TARGET and len(losses) < 40):
+                each.ask("epoch")
+                losses.append(each.ask("test"))
+            results[name] = {"seconds": time.perf_counter() - started, "test_losses": losses}
+            settings.say(f"{name}: {losses[-1]:.2f} after {len(losses)} epochs, {results[name]['seconds']:.1f} s")
+    rows = [
+        [NAMES[name], f"{each['seconds']:.1f}", str(len(each["test_losses"])), f"{each['test_losses'][-1]:.2f}"]
+        for name, each in results.items()
+    ]
+    return results, table(["contestant", "seconds", "epochs", "test loss"], rows)
+
+
+def commands(settings: Settings) -> Result:
+    """Wall and CPU seconds and peak memory of whole processes: the default run, its report, and `kedro --help`."""
+    costs: dict[str, list[Cost]] = {}
+    history: list[float] = []
+    with TemporaryDirectory() as folder:
+        data = f"data_root={folder}/data,mnist_root={settings.digits},train.device={settings.device}"
+        empty = empty_project(Path(folder) / "empty")
+        kedro = [sys.executable, "-m", "kedro"]
+        for number in range(settings.rounds):
+            tasks = {
+                "kedro run": ([*kedro, "run", f"--params={data},run=round{number}"], ROOT),
+                "kedro run --pipeline=report": (
+                    [*kedro, "run", "--pipeline=report", f"--params={data},run=round{number}"],
+                    ROOT,
+                ),
+                "kedro --help": ([*kedro, "--help"], ROOT),
+                "kedro --help in an empty project": ([*kedro, "--help"], empty),
+            }
+            for name, (command, where) in tasks.items():
+                costs.setdefault(name, []).append(run(command, where))
+                settings.say(f"round {number + 1}: {name} {costs[name][-1].wall_seconds:.1f} s")
+            history.append(sum(history_of(Path(folder), f"round{number}", "seconds")))
+    figures = {
+        name: [[cost.wall_seconds, cost.cpu_seconds, cost.peak_megabytes] for cost in each]
+        for name, each in costs.items()
+    }
+    rows = [
+        [
+            name,
+            *(
+                f"{median(values):.{digits}f}"
+                for values, digits in zip(zip(*each, strict=True), (2, 2, 0), strict=True)
+            ),
+        ]
+        for name, each in figures.items()
+    ]
+    rows.append(["of `kedro run`, the training passes", f"{median(history):.2f}", "", ""])
+    header = ["command", "wall seconds, median", "CPU seconds", "peak MB"]
+    return {"commands": figures, "training_seconds": history}, table(header, rows)
+
+
+def evaluation(settings: Settings) -> Result:
+    """Importance-weighted NLL of the test digits: posterior samples measured per second, k = 50 and k = 5000."""
+    with contestant("evaluation", settings.digits, settings.device) as each:
+        each.answer()
+        speeds = {order: [each.ask(order) for _ in range(settings.rounds)] for order in ("50", "5000")}
+    rows = [[f"k = {order}", *spread([value / 1e3 for value in values], 0)] for order, values in speeds.items()]
+    return speeds, table(["", "thousand images x k per second, median", "smallest - largest"], rows)
+
+
+def size(settings: Settings) -> Result:
+    """An epoch of ours on 1, 2, 4 and 10 copies of the training digits, and the peak memory of its process."""
+    results: dict[str, Any] = {}
+    with TemporaryDirectory() as folder:
+        for copies in (1, 2, 4, 10):
+            digits = lay_out(settings.raw, Path(folder) / str(copies), copies)
+            with contestant("ours", digits, settings.device) as each:
+                each.answer()
+                seconds = [each.ask("epoch")[0] for _ in range(max(2, settings.rounds * 2 // copies))][1:]
+                count = copies * len(settings.raw.train["labels"])
+                results[str(count)] = {"seconds": seconds, "peak_megabytes": each.peak_megabytes()}
+                settings.say(f"{count:,} digits: {median(seconds):.2f} s")
+    rows = [
+        [
+            f"{int(count):,}",
+            f"{median(each['seconds']):.2f}",
+            f"{median(each['seconds']) / int(count) * 1e6:.1f}",
+            f"{each['peak_megabytes']:.0f}",
+        ]
+        for count, each in results.items()
+    ]
+    return results, table(["digits", "seconds an epoch", "microseconds a digit", "peak MB"], rows)
+
+
+def empty_project(folder: Path) -> Path:
+    """The least that is a Kedro project."""
+    package = folder / "src" / "empty"
+    package.mkdir(parents=True)
+    (folder / "conf" / "base").mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(
+        '[tool.kedro]\npackage_name = "empty"\nproject_name = "empty"\nkedro_init_version = "1.7.0"\n'
+        'source_dir = "src"\n'
+    )
+    for name in ("__init__", "settings"):
+        (package / f"{name}.py").touch()
+    (package / "pipeline_registry.py").write_text("def register_pipelines():\n    return {}\n")
+    return folder
+
+
+def neighbour(settings: Settings) -> Result:
+    """An epoch of ours, alone and beside busy processes of one thread each, as its threads wait for each other."""
+    ways = {"PyTorch's own": {}, "`OMP_WAIT_POLICY=passive`": {"OMP_WAIT_POLICY": "passive"}}
+    seconds: dict[str, dict[str, list[float]]] = {way: {} for way in ways}
+    with ExitStack() as stack:
+        all_ = {
+            way: stack.enter_context(contestant("ours", settings.digits, settings.device, environment))
+            for way, environment in ways.items()
+        }
+        for each in all_.values():
+            each.answer()
+            each.ask("epoch")
+        for _ in range(settings.rounds):
+            for busy in (0, 1, 2):
+                with neighbours(busy):
+                    for way, each in all_.items():
+                        seconds[way].setdefault(str(busy), []).append(each.ask("epoch")[0])
+                        settings.say(f"{way}, {busy} neighbours: {seconds[way][str(busy)][-1]:.2f} s")
+    rows = [[way, *(spread(values)[0] for values in each.values())] for way, each in seconds.items()]
+    header = ["waiting of threads", "alone", "beside one", "beside two"]
+    return seconds, table(header, rows)
+
+
+@contextmanager
+def neighbours(count: int) -> Iterator[None]:
+    """So many processes that never rest."""
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for each in busy:
+            each.kill()
+            each.wait()
+
+
+def processes(settings: Settings) -> Result:
+    """`kedro run` of three epochs with train.processes: seconds of a training pass, and of the whole process."""
+    results: dict[str, Any] = {}
+    with TemporaryDirectory() as folder:
+        base = f"data_root={folder}/data,mnist_root={settings.digits},train.device={settings.device},train.epochs=3"
+        kedro = [sys.executable, "-m", "kedro", "run"]
+        run([*kedro, "--pipeline=ingest", f"--params={base}"], ROOT)
+        for number in range(settings.rounds):
+            for count in (1, 2):
+                name = f"n{count}-{number}"
+                cost = run([*kedro, "--pipeline=train", f"--params={base},run={name},train.processes={count}"], ROOT)
+                each = results.setdefault(str(count), {"epoch": [], "whole": []})
+                each["epoch"] += history_of(Path(folder), name, "seconds")[1:]
+                each["whole"].append(cost.wall_seconds)
+    rows = [[count, *spread(each["epoch"]), f"{median(each['whole']):.1f}"] for count, each in results.items()]
+    return results, table(["processes", "seconds an epoch", "smallest - largest", "whole process"], rows)
+
+
+def history_of(folder: Path, run_name: str, column: str) -> list[float]:
+    """A column of a run's history."""
+    with (folder / "data" / "07_model_output" / run_name / "history.csv").open(encoding="utf-8") as file:
+        return [float(row[column]) for row in csv.DictReader(file)]
