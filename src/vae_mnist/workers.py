@@ -104,7 +104,12 @@ def work(folder: Path, parent: int) -> None:
                     name = f"{checkpoint_name(state.epoch)}.pt"
                     write_checkpoint(snapshot(state, job.settings(), job.data_card), folder / name)
     except VaeMnistError as error:
-        (folder / ERROR).write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
+        if folder.is_dir():
+            (folder / ERROR).write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
+        raise
+    except Exception:
+        if not folder.is_dir():  # wanted no longer: another process has only left a moment earlier
+            os._exit(1)
         raise
 
 

@@ -23,7 +23,13 @@ def running(project, *words, **overrides):
     """A `kedro run` in a process of its own, which does not outlive the block."""
     command = [sys.executable, "-m", "kedro", "run", *words, as_params(**overrides)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=project.root, env=without_coverage(), **pipes) as process:
+    # Tests that a shell has put into the background ignore Ctrl-C, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        started = subprocess.Popen(command, cwd=project.root, env=without_coverage(), **pipes)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with started as process:
         try:
             yield process
         finally:
