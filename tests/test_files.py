@@ -67,7 +67,9 @@ def test_a_lock_may_be_released_by_another_thread(tmp_path):
     thread = threading.Thread(target=lock.release)
     thread.start()
     thread.join()
-    acquire_lock(tmp_path / "lock", 0).release()
+    again = acquire_lock(tmp_path / "lock", 0)
+    assert again is not None
+    again.release()
 
 
 def test_finished_files_follow_the_umask(tmp_path):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-# How long a process waits for one that is silent; one that dies is noticed at once, by its broken connection.
-SILENCE = timedelta(seconds=60)
+# How long a process waits for one that is silent: the first may be at a slow disk. One that dies is noticed at once, by
+# its broken connection.
+SILENCE = timedelta(minutes=10)
 # How long processes that are ready wait for the others to be so: the first may have digits to download.
 PATIENCE = timedelta(hours=1)
 

@@ -26,6 +26,7 @@ from .config import ModelConfig, ObjectiveConfig, TrainConfig
 from .devices import resolve_device, resolve_precision
 from .distributed import ALONE, Team, join_team
 from .errors import DataError, VaeMnistError, WorkerError
+from .files import atomic_write
 from .preprocessing import Digits, check_data_card, digits_sha256
 from .resume import run_settings
 from .runs import launched
@@ -105,7 +106,8 @@ def work(folder: Path, parent: int) -> None:
                     write_checkpoint(snapshot(state, job.settings(), job.data_card), folder / name)
     except VaeMnistError as error:
         if folder.is_dir():
-            (folder / ERROR).write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
+            with atomic_write(folder / ERROR) as temporary:  # several processes may raise it at once
+                temporary.write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
         raise
     except Exception:
         if not folder.is_dir():  # wanted no longer: another process has only left a moment earlier
