@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -176,7 +177,7 @@ def _mapped_images(job: Job, team: Team) -> dict[str, torch.Tensor]:
         try:
             digits = cast("Digits", load_file(file))
             found = digits_sha256(digits)
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, SafetensorError) as error:
             raise DataError(f"process {team.rank}: {file}: expected the {split} digits, but: {error}.") from error
         if found != card["sha256"][split]:
             raise DataError(

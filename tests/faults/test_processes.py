@@ -155,8 +155,8 @@ def machine(project, number, port, pipeline=TRAIN, **overrides):
 
 def test_two_machines_train_one_model(ingested):
     ingested.run(TRAIN, run="one", **ODD)
-    port = free_port()
-    with machine(ingested, 0, port, run="two", **ODD) as first, machine(ingested, 1, port, run="two", **ODD) as second:
+    port, params = free_port(), ODD | {"run": "two", "train__processes": 3}  # torchrun's four hold
+    with machine(ingested, 0, port, **params) as first, machine(ingested, 1, port, **params) as second:
         outputs = [each.communicate(timeout=300) for each in (first, second)]
     assert (first.returncode, second.returncode) == (0, 0), outputs
     assert losses(ingested, "two") == pytest.approx(losses(ingested, "one"), rel=1e-4)

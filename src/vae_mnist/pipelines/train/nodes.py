@@ -16,6 +16,7 @@ from ...errors import DataError
 from ...memory import Sizes, check_training
 from ...preprocessing import Digits, check_data_card, check_digits, digits_sha256
 from ...resume import check_resume, run_settings
+from ...runs import launched
 from ...training import restore, snapshot, start, train
 from ...workers import Job, leading, train_in_processes
 
@@ -100,7 +101,9 @@ def train_model(
     )
     logger.info("losses are nats per image, grey pixels as Bernoulli means: no density of grey images")
     images = {split: digits["images"] for split, digits in splits.items()}
-    epochs = _elsewhere(job, newest, config) if config.processes > 1 else _here(job, newest, images)
+    # Where torchrun has started processes, it alone says how many.
+    elsewhere = config.processes > 1 and not launched()
+    epochs = _elsewhere(job, newest, config) if elsewhere else _here(job, newest, images)
     for checkpoint, history in epochs:
         yield checkpoint, pd.DataFrame(history)
         # Back here the catalog has written both: an epoch that is logged is an epoch that is safe.
