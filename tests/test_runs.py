@@ -100,16 +100,21 @@ def run(pipelines):
     with KedroSession.create(Path.cwd(), runtime_params=json.loads(sys.argv[1])) as session:
         session.run(pipeline_names=pipelines)
 
+stopped = threading.Event()
+
 def interrupt():
     while not list(Path("data/06_models/default").glob("*.pt")):
         time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGINT)
+    while not stopped.wait(5):  # as a person would: Python loses what is raised in __del__, for one
+        os.kill(os.getpid(), signal.SIGINT)
 
 bootstrap_project(Path.cwd())
 threading.Thread(target=interrupt, daemon=True).start()
 try:
     run(["ingest", "train"])
 except KeyboardInterrupt:
+    stopped.set()
     if sys.argv[2] == "again":
         run(["ingest"])
 """

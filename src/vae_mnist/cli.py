@@ -26,7 +26,7 @@ class Terminated(KeyboardInterrupt):
 def _plain_end(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        with warnings.catch_warnings(), _sigterm_raises():
+        with warnings.catch_warnings(), _signals_stop():
             # `--pipeline=` is promised to our users and works; `--pipelines=` does as well.
             warnings.filterwarnings(
                 "ignore", message="Option '--pipeline' is deprecated", category=KedroDeprecationWarning
@@ -48,25 +48,36 @@ def _plain_end(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def _signals_stop() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield
         return
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 the signature of a handler
-        raise Terminated
+        error = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        for hook in _our_hooks():
+            hook.ask_to_stop(error)
+        raise error
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if before[signal.SIGINT] is not signal.default_int_handler:  # ignored, as the shell has it behind an "&"
+        del before[signal.SIGINT]
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _our_hooks() -> list[ProjectHooks]:
+    return [hook for hook in settings.HOOKS if isinstance(hook, ProjectHooks)]
 
 
 def _end_records(how: str) -> None:
-    for hook in settings.HOOKS:
-        if isinstance(hook, ProjectHooks):
-            hook.end(how)
+    for hook in _our_hooks():
+        hook.end(how)
 
 
 def _how_to_go_on(number: signal.Signals, params: dict[str, Any] | None) -> str:

@@ -36,6 +36,7 @@ class ProjectHooks:
         self._lock: RunLock | None = None
         self._catalog: DataCatalog | None = None
         self._records: list[dict[str, Any]] = []  # of this run and those before it; empty while none goes on
+        self._stop: KeyboardInterrupt | None = None
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -121,8 +122,25 @@ class ProjectHooks:
     @hook_impl
     def before_node_run(self, node: Node) -> None:
         """Before the first use of the digits, let other runs make or read them; they stay as they are from here on."""
+        self._stop_if_asked()
         if not SHARED.isdisjoint(node.inputs) and SHARED.isdisjoint(node.outputs):
             self._use_digits()
+
+    @hook_impl
+    def after_dataset_saved(self) -> None:
+        """Stop after an epoch or a picture if asked to."""
+        self._stop_if_asked()
+
+    def ask_to_stop(self, stop: KeyboardInterrupt) -> None:
+        """Have `stop` raised as soon as something is saved, in case it is lost where it is raised first.
+
+        Python drops what a signal's handler raises within `__del__`, a weakref's callback or an `except: pass`.
+        """
+        self._stop = stop
+
+    def _stop_if_asked(self) -> None:
+        if self._stop is not None:
+            raise self._stop
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
@@ -143,7 +161,7 @@ class ProjectHooks:
                 except DatasetError as error:
                     # A full disk has ended the run already; this must not hide why.
                     logger.warning("the run's record could not be ended: %s", error)
-        self._records, self._lock, self._catalog = [], None, None
+        self._records, self._lock, self._catalog, self._stop = [], None, None, None
         atexit.unregister(self.end)
 
     def _use_digits(self) -> None:

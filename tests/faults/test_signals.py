@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from vae_mnist.checkpoints import read_checkpoint
+from vae_mnist.datasets.checkpoints import CheckpointsDataset
 
 from ..conftest import as_params, without_coverage
 from ..test_training import same
@@ -78,6 +79,29 @@ def test_a_stopped_run_ends_with_one_line_and_goes_on(ingested, number, status):
     assert ingested.run("--pipeline=train", run="unbroken", **(MANY | {"train__epochs": end})).returncode == 0
     name = f"vae_epoch_{end:03d}.pt"
     assert same(read_checkpoint(folder / name), read_checkpoint(folder.parent / "unbroken" / name))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_lost_where_it_arrives_stops_the_run_all_the_same(ingested, number, monkeypatch):
+    """As Python loses it in __del__, in a weakref's callback, and in its own copyreg."""
+    save = CheckpointsDataset.save
+
+    def save_and_lose_the_signal(dataset, checkpoints):
+        save(dataset, checkpoints)
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(CheckpointsDataset, "save", save_and_lose_the_signal)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        result = ingested.invoke("--pipeline=train")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert result.exit_code == 128 + number
+    assert f"Stopped by {number.name}." in result.output
+    assert [path.name for path in ingested.path("06_models", "default").glob("*.pt")] == ["vae_epoch_001.pt"]
+    monkeypatch.undo()
+    assert ingested.invoke("--pipeline=train").exit_code == 0  # nothing asks the next run to stop
 
 
 def test_a_stopped_run_that_started_over_says_how_not_to_do_so_again(ingested):
