@@ -5,6 +5,7 @@ from math import exp, log
 import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
+from torch.nn import functional
 
 from vae_mnist import losses
 from vae_mnist.errors import InputError
@@ -38,6 +39,28 @@ def test_reconstruction_nll_sums_over_pixels_and_keeps_images_apart():
 def test_reconstruction_nll_stays_finite_for_extreme_logits():
     logits = torch.tensor([1e4, -1e4]).view(2, 1, 1, 1)
     assert losses.reconstruction_nll(logits, torch.tensor([0.0, 1.0]).view(2, 1, 1, 1)).tolist() == [1e4, 1e4]
+
+
+@pytest.mark.parametrize("width", [1, 28, 126, 127, 300])
+@pytest.mark.parametrize("scale", [0.0, 1e-6, 1.0, 30.0, 1e4])
+def test_reconstruction_nll_and_its_gradient_are_those_of_torch_in_double_precision(width, scale):
+    logits, pixels = scale * random(3, 2, 4, width), torch.rand(3, 2, 4, width, generator=GENERATOR)
+    weights = torch.tensor([1.0, -2.0, 0.5])
+    ours, theirs = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    nll = losses.reconstruction_nll(ours, pixels)
+    torchs = functional.binary_cross_entropy_with_logits(theirs, pixels.double(), reduction="none").flatten(1).sum(1)
+    torch.testing.assert_close(nll.double(), torchs, rtol=1e-6, atol=1e-6)
+    (nll @ weights).backward()
+    (torchs @ weights.double()).backward()
+    torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-6, atol=2e-7)
+
+
+def test_reconstruction_nll_can_be_differentiated_twice_and_by_its_images():
+    logits, pixels = random(2, 1, 3, 4).double(), torch.rand(2, 1, 3, 4, generator=GENERATOR).double()
+    inputs = logits.requires_grad_(), pixels.requires_grad_()
+    with torch.random.fork_rng():
+        assert torch.autograd.gradcheck(losses._BernoulliNll.apply, inputs)
+        assert torch.autograd.gradgradcheck(losses._BernoulliNll.apply, inputs)
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
