@@ -1,8 +1,21 @@
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import psutil
 import pytest
 import torch
+import yaml
 
+from vae_mnist import devices
+from vae_mnist.config import TrainConfig
 from vae_mnist.devices import resolve_device, resolve_precision
 from vae_mnist.errors import ConfigError
+
+from .conftest import ROOT
 
 CPU = torch.device("cpu")
 
@@ -66,3 +79,64 @@ def test_bfloat16_is_refused_where_the_card_has_none(has_bfloat16):
             ConfigError, match=r"train.precision: Old Card has no bfloat16. Use --params=train.precision=f"
         ):
             resolve_precision("bfloat16", torch.device("cuda"))
+
+
+@pytest.fixture
+def neighbour():
+    """A process that never rests, and that nobody here has started: its parent is gone."""
+    start = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'while True: pass']).pid)"
+    # A file, for a pipe would stay open as long as the neighbour lives.
+    with tempfile.TemporaryFile("w+") as out:
+        subprocess.run([sys.executable, "-c", start], stdout=out, check=True)
+        out.seek(0)
+        number = int(out.read())
+    yield
+    os.kill(number, signal.SIGKILL)
+
+
+def test_a_busy_neighbour_is_seen(neighbour):
+    neighbours = devices.Neighbours()
+    time.sleep(2)
+    assert neighbours.busy() > 0.3  # of a CPU, of which tests beside this one take their part
+
+
+def test_ones_own_work_and_that_of_children_is_no_neighbours():
+    def everybody():
+        times = psutil.cpu_times(percpu=True)
+        return sum(times[cpu].user + times[cpu].nice + times[cpu].system for cpu in devices._cpus())
+
+    neighbours, before = devices.Neighbours(), everybody()
+    others = neighbours._seen[1]
+    end = time.process_time() + 1
+    while time.process_time() < end:
+        pass
+    work = "import time; deadline = time.monotonic() + 2\nwhile time.monotonic() < deadline: pass\ninput()"
+    with subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.PIPE) as child:
+        time.sleep(2.5)
+        done = psutil.Process(child.pid).cpu_times()
+        neighbours.busy()
+        after = everybody()
+        child.communicate(b"\n")
+    mine = 1 + done.user + done.system
+    assert mine > 1.3
+    assert (after - before) - (neighbours._seen[1] - others) == pytest.approx(mine, abs=0.3)
+
+
+def settings(threads, processes):
+    values = yaml.safe_load((ROOT / "conf" / "base" / "parameters_train.yml").read_text())["train"]
+    return TrainConfig(**values | {"threads": threads, "processes": processes})
+
+
+@pytest.mark.parametrize(("busy", "threads", "processes"), [(0.0, 2, 1), (0.4, 2, 1), (2.0, 1, 1)])
+def test_threads_that_have_their_cpus_are_left_in_peace(busy, threads, processes, monkeypatch):
+    monkeypatch.setattr(devices, "_cpus", lambda: [0, 1])
+    assert devices.crowded(busy, settings(threads, processes)) is None
+
+
+@pytest.mark.parametrize(("busy", "threads", "processes"), [(0.6, 2, 1), (1.9, 2, 1), (0.0, 2, 2)])
+def test_threads_that_wait_for_cpus_are_told_of(busy, threads, processes, monkeypatch):
+    monkeypatch.setattr(devices, "_cpus", lambda: [0, 1])
+    assert devices.crowded(busy, settings(threads, processes)) == (
+        f"other processes keep {busy} of 2 CPUs busy. 2 threads that wait for each other then take several times as "
+        "long; one does not: --params=train.threads=1"
+    )

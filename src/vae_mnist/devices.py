@@ -1,12 +1,16 @@
 """Where training runs, and in which arithmetic."""
 
 import os
+from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
+import psutil
 import torch
 
 from .config import TrainConfig
 from .errors import ConfigError
+
+CROWDED = 0.5  # of a CPU that a thread has to do without
 
 
 class Precision(NamedTuple):
@@ -79,6 +83,50 @@ def thread_count(threads: int | Literal["auto"]) -> int:
 
     cores: int = cpu_count(only_physical_cores=True)
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+class Neighbours:
+    """What other processes do on the CPUs that this one may use, from here on."""
+
+    def __init__(self) -> None:
+        self._seen = self._seconds()
+
+    def busy(self) -> float:
+        """How many CPUs other processes have kept busy since the last look."""
+        before, self._seen = self._seen, self._seconds()
+        wall, others = (now - then for now, then in zip(self._seen, before, strict=True))
+        return max(0.0, others / wall) if wall else 0.0
+
+    @staticmethod
+    def _seconds() -> tuple[float, float]:
+        """The time, and the CPU seconds that other processes have had so far."""
+        this = psutil.Process()
+        times = psutil.cpu_times(percpu=True)
+        mine = (process.cpu_times() for process in [this, *this.children(recursive=True)])
+        work = sum(cpu.user + cpu.nice + cpu.system for cpu in (times[number] for number in _cpus()))
+        return perf_counter(), work - sum(each.user + each.system for each in mine)
+
+
+def crowded(busy: float, config: TrainConfig) -> str | None:
+    """What to say to somebody whose threads have to wait for CPUs; None if they need not.
+
+    Args:
+        busy: CPUs that other processes use.
+        config: threads, processes.
+    """
+    threads, cpus = thread_count(config.threads), len(_cpus())
+    if threads == 1 or cpus - busy > config.processes * threads - CROWDED:
+        return None
+    return (
+        f"other processes keep {busy:.1f} of {cpus} CPUs busy. {threads} threads that wait for each other then take "
+        "several times as long; one does not: --params=train.threads=1"
+    )
+
+
+def _cpus() -> list[int]:
+    this = psutil.Process()
+    # macOS has no affinity.
+    return this.cpu_affinity() if hasattr(this, "cpu_affinity") else list(range(psutil.cpu_count() or 1))
 
 
 def machine_facts(config: TrainConfig) -> dict[str, Any]:

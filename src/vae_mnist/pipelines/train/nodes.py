@@ -11,7 +11,7 @@ from torch import Tensor
 from ...batches import progress_bar
 from ...checkpoints import Checkpoint, checkpoint_name, read_checkpoint
 from ...config import ModelConfig, ObjectiveConfig, TrainConfig
-from ...devices import resolve_device, resolve_precision
+from ...devices import Neighbours, crowded, resolve_device, resolve_precision
 from ...errors import DataError
 from ...memory import Sizes, check_training
 from ...preprocessing import Digits, check_data_card, check_digits, digits_sha256
@@ -104,7 +104,11 @@ def train_model(
     # Where torchrun has started processes, it alone says how many.
     elsewhere = config.processes > 1 and not launched()
     epochs = _elsewhere(job, newest, config) if elsewhere else _here(job, newest, images)
+    neighbours, warned = Neighbours(), device.type != "cpu"
     for checkpoint, history in epochs:
+        if not warned and history[-1]["seconds"] > 1 and (warning := crowded(neighbours.busy(), config)):
+            logger.warning("%s", warning)
+            warned = True
         yield checkpoint, pd.DataFrame(history)
         # Back here the catalog has written both: an epoch that is logged is an epoch that is safe.
         _log_epoch(history[-1], config.epochs, count)
