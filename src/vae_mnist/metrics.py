@@ -60,7 +60,7 @@ def loss_parts(model: VAE, images: Tensor, beta: float = 1.0, *, batch_size: int
 
 @torch.inference_mode()
 def importance_weighted(
-    model: VAE, images: Tensor, samples: int, *, seed: int = 0, chunk_size: int = 2000
+    model: VAE, images: Tensor, samples: int, *, seed: int = 0, chunk_size: int = 500
 ) -> ImportanceWeighted:
     """The importance-weighted bound with `samples` posterior samples an image (Burda et al. 2016).
 
