@@ -9,6 +9,7 @@ import pytest
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 
+from vae_mnist.checkpoints import read_checkpoint
 from vae_mnist.pipeline_registry import register_pipelines
 
 from .conftest import ROOT, as_params
@@ -146,6 +147,28 @@ def test_an_environment_changes_parameters_and_the_run(project):
     assert "= bce" in result.output
     assert "+ 4 x kld" in result.output
     assert project.path("06_models", "wide", "vae_epoch_002.pt").is_file()
+
+
+def test_the_fast_preset_trains_with_a_schedule_from_the_digits_mean_picture(project):
+    params = "--params=ingest.source=sample,train.threads=1,train.epochs=2"
+    assert project.invoke("--env=fast", "--pipelines=ingest,train", params).exit_code == 0
+    settings = read_checkpoint(project.path("06_models", "default", "vae_epoch_002.pt"))["settings"]
+    chosen = {name: settings[f"train.{name}"] for name in ("batch_size", "schedule", "output_bias")}
+    assert chosen == {"batch_size": 256, "schedule": "linear", "output_bias": "data"}
+    assert settings["model.hidden_dim"] == 512
+    again = project.invoke("--env=fast", "--pipeline=train", f"{params},train.epochs=3")
+    assert "train.epochs: the run 'default' has 2, you ask for 3." in again.output
+
+
+def test_threads_are_told_not_to_spin_for_long_unless_the_user_says_otherwise(project):
+    """In processes of their own, where torch is not yet there."""
+    code = (
+        "import os, sys\nfrom vae_mnist import cli\nassert 'torch' not in sys.modules\n"
+        "try: cli.run(['--pipeline=no'], standalone_mode=False)\nexcept Exception: print(os.environ['GOMP_SPINCOUNT'])"
+    )
+    for given, counts in (({}, "3000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
+        environment = {"PYTHONPATH": "src"} | given
+        assert project.command(sys.executable, "-c", code, env=environment).stdout.split()[-1] == counts
 
 
 @pytest.mark.parametrize(

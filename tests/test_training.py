@@ -24,7 +24,8 @@ CARD = {
 
 def config(**changes):
     values = {
-        "epochs": 2, "batch_size": 100, "learning_rate": 1e-3, "precision": "float32", "device": "cpu",
+        "epochs": 2, "batch_size": 100, "learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0,
+        "adam_beta1": 0.9, "adam_beta2": 0.999, "output_bias": "random", "precision": "float32", "device": "cpu",
         "seed": 0, "resume": True, "threads": "auto", "processes": 1,
     }  # fmt: skip
     return TrainConfig(**(values | changes))
@@ -43,7 +44,7 @@ def settings(cfg, beta=1.0):
 def run(splits, cfg, beta=1.0, checkpoint=None):
     """Checkpoints of each epoch."""
     precision = devices.resolve_precision(cfg.precision, CPU)
-    state = training.start(MODEL, cfg, (1, 28, 28), CPU, precision)
+    state = training.start(MODEL, cfg, splits["train"], CPU, precision)
     if checkpoint is not None:
         state = training.restore(state, checkpoint)
     objective = ObjectiveConfig(beta=beta)
@@ -113,10 +114,74 @@ def test_one_seed_gives_identical_tensors(splits):
     assert same(run(splits, config()), run(splits, config()))
 
 
+def test_the_learning_rate_rises_over_the_warm_up_and_falls_as_torchs_own_cosine():
+    cfg = config(epochs=4, learning_rate=0.5, schedule="cosine", warmup_steps=7)
+    rates = [rate for epoch in (1, 2, 3, 4) for rate in training.learning_rates(cfg, epoch, 10)]
+    assert rates[:7] == pytest.approx([0.5 * n / 7 for n in range(1, 8)])
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=33)
+    for rate in rates[7:]:
+        assert rate == pytest.approx(falling.get_last_lr()[0])
+        optimizer.step()
+        falling.step()
+    assert rates[-1] < 0.002
+    linear = training.learning_rates(config(epochs=4, learning_rate=0.5, schedule="linear", warmup_steps=7), 4, 10)
+    assert linear == pytest.approx([0.5 * n / 33 for n in range(10, 0, -1)])
+    assert set(training.learning_rates(config(), 2, 10)) == {1e-3}
+
+
+def test_a_warm_up_may_be_longer_than_training():
+    cfg = config(epochs=2, learning_rate=0.5, schedule="cosine", warmup_steps=100)
+    assert training.learning_rates(cfg, 2, 10) == pytest.approx([0.5 * n / 100 for n in range(11, 21)])
+
+
+def test_steps_are_taken_at_the_scheduled_rates(splits, monkeypatch):
+    seen, step = [], torch.optim.Adam.step
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: seen.append(self.param_groups[0]["lr"]) or step(self))
+    cfg = config(schedule="cosine", warmup_steps=2)
+    checkpoints = run(splits, cfg)
+    assert seen == [rate for epoch in (1, 2) for rate in training.learning_rates(cfg, epoch, 5)]
+    assert [row["learning_rate"] for row in checkpoints[-1]["history"]] == [seen[4], seen[9]]
+
+
+def test_training_resumed_in_the_middle_of_a_schedule_ends_with_the_same_bits(splits):
+    cfg = config(epochs=4, schedule="cosine", warmup_steps=7, adam_beta1=0.8, adam_beta2=0.99, output_bias="data")
+    unbroken = run(splits, cfg)
+    for epoch in (1, 3):
+        assert same(run(splits, cfg, checkpoint=unbroken[epoch - 1])[-1], unbroken[-1])
+
+
+def test_a_schedule_that_falls_to_the_end_cannot_go_on_beyond_it(splits):
+    assert all(settings(config(schedule=fall))["train.epochs"] == 2 for fall in ("linear", "cosine"))
+    assert "train.epochs" not in settings(config())
+    last = run(splits, config(schedule="cosine"))[-1]
+    with pytest.raises(ResumeError, match=r"train\.epochs: the run 'r' has 2, you ask for 3\."):
+        resume.check_resume(last, "r", settings(config(schedule="cosine", epochs=3)), CARD)
+
+
+def test_adams_numbers_are_those_of_the_parameters(splits):
+    state = training.start(
+        MODEL, config(adam_beta1=0.7, adam_beta2=0.98), splits["train"], CPU, devices.resolve_precision("float32", CPU)
+    )
+    assert state.optimizer.param_groups[0]["betas"] == (0.7, 0.98)
+
+
+def test_the_decoder_can_begin_with_the_mean_picture(splits):
+    precision = devices.resolve_precision("float32", CPU)
+    state = training.start(MODEL, config(output_bias="data"), splits["train"], CPU, precision)
+    mean = splits["train"].double().mean(0) / 255
+    begin = torch.sigmoid(state.model.decoder[2].bias).view(1, 28, 28)
+    torch.testing.assert_close(begin.double(), mean.clamp(1e-3, 1 - 1e-3), rtol=1e-5, atol=1e-6)
+    plain = training.start(MODEL, config(), splits["train"], CPU, precision).model.state_dict()
+    others = {name: value for name, value in state.model.state_dict().items() if name != "decoder.2.bias"}
+    assert all(torch.equal(value, plain[name]) for name, value in others.items())
+
+
 def test_another_seed_gives_other_weights_from_the_start(splits):
     precision = devices.resolve_precision("float32", CPU)
     first, again, second = (
-        training.start(MODEL, config(seed=seed), (1, 28, 28), CPU, precision).model.state_dict() for seed in (1, 1, 2)
+        training.start(MODEL, config(seed=seed), splits["train"], CPU, precision).model.state_dict()
+        for seed in (1, 1, 2)
     )
     assert same(dict(first), dict(again))
     assert not same(dict(first), dict(second))
@@ -170,7 +235,7 @@ def test_a_non_finite_loss_stops_the_run_with_epoch_and_step(splits):
     states = []
     cfg = config(epochs=3)
     precision = devices.resolve_precision("float32", CPU)
-    state = training.start(MODEL, cfg, (1, 28, 28), CPU, precision)
+    state = training.start(MODEL, cfg, splits["train"], CPU, precision)
     runs = training.train(state, splits, ObjectiveConfig(beta=1.0), cfg, precision)
     states.append(training.snapshot(next(runs), settings(cfg), CARD))
     with torch.no_grad():
@@ -197,7 +262,7 @@ def test_weights_that_break_in_the_last_step_are_not_handed_out(splits):
 def test_a_broken_gradient_is_found_with_its_step(splits, value):
     cfg = config(epochs=3)
     precision = devices.resolve_precision("float32", CPU)
-    state = training.start(MODEL, cfg, (1, 28, 28), CPU, precision)
+    state = training.start(MODEL, cfg, splits["train"], CPU, precision)
     weight = state.model.posterior.bias
     # the 5 steps of epoch 1 and 2 of epoch 2 are behind; the bias is not used by the loss of that step itself
     weight.register_hook(lambda gradient: gradient * 0 + value if int(adam(state, weight)) == 7 else gradient)
@@ -217,7 +282,7 @@ def adam(state, weight):
 def test_steps_that_float16_overflowed_are_counted(splits):
     cfg = config(epochs=2, precision="float16")
     precision = devices.resolve_precision("float16", CPU)
-    state = training.start(MODEL, cfg, (1, 28, 28), CPU, precision)
+    state = training.start(MODEL, cfg, splits["train"], CPU, precision)
     state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
     states = training.train(state, splits, ObjectiveConfig(beta=1.0), cfg, precision)
     rows = [dict(state.history[-1]) for state in states]
@@ -236,7 +301,7 @@ def test_thread_count_holds_during_an_epoch_only(splits):
     seen = []
     cfg = config(epochs=1, threads=3)
     precision = devices.resolve_precision("float32", CPU)
-    state = training.start(MODEL, cfg, (1, 28, 28), CPU, precision)
+    state = training.start(MODEL, cfg, splits["train"], CPU, precision)
 
     def watch(batches, epoch):
         seen.append((epoch, torch.get_num_threads()))

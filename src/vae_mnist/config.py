@@ -59,6 +59,11 @@ class TrainConfig(ParameterGroup):
     epochs: Annotated[int, Field(ge=1, le=1_000_000)]
     batch_size: Annotated[int, Field(ge=1, le=1_048_576)]
     learning_rate: Annotated[float, Field(gt=0.0, le=10.0)]
+    schedule: Literal["constant", "linear", "cosine"]
+    warmup_steps: Annotated[int, Field(ge=0, le=10**9)]
+    adam_beta1: Annotated[float, Field(ge=0.0, lt=1.0)]
+    adam_beta2: Annotated[float, Field(ge=0.0, lt=1.0)]
+    output_bias: Literal["random", "data"]
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     # torch itself takes cuda:128 for cuda:-128
     device: Annotated[

@@ -96,6 +96,17 @@ def as_pixels(images: Tensor) -> Tensor:
     return images.float()
 
 
+def mean_image(images: Tensor) -> Tensor:
+    """Pixel means, (C, H, W) float32 in [0, 1] on the CPU.
+
+    Args:
+        images: (N, C, H, W) uint8.
+    """
+    # Whole numbers: the same sum in any order. In parts, for torch would widen all images at once.
+    total = sum(part.sum(0, dtype=torch.int64) for part in images.split(1000))
+    return torch.as_tensor(total).cpu().float() / (255 * len(images))
+
+
 def binarise(images: Tensor, seed: int) -> tuple[Tensor, str]:
     """Draw each pixel once, 1 with its grey value as probability (Salakhutdinov & Murray 2008).
 

@@ -10,6 +10,7 @@ from .errors import ResumeError
 
 # What may differ when a run goes on: it changes how long or where, not what is computed.
 FREE_SETTINGS = frozenset({"train.epochs", "train.resume", "train.device", "train.threads", "train.processes"})
+LENGTH = "train.epochs"  # is not free where the learning rate falls towards the end
 
 
 def run_settings(**groups: ParameterGroup) -> dict[str, Any]:
@@ -17,7 +18,8 @@ def run_settings(**groups: ParameterGroup) -> dict[str, Any]:
     settings = {
         f"{group}.{name}": value for group, config in groups.items() for name, value in config.model_dump().items()
     }
-    return {key: value for key, value in settings.items() if key not in FREE_SETTINGS}
+    free = FREE_SETTINGS - ({LENGTH} if settings.get("train.schedule") in ("linear", "cosine") else set())
+    return {key: value for key, value in settings.items() if key not in free}
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from math import isfinite
+from math import cos, isfinite, pi
 from time import perf_counter
 from typing import Any
 
@@ -21,6 +21,7 @@ from .errors import CheckpointError, NonFiniteLossError
 from .losses import NegativeElbo, negative_elbo
 from .metrics import LossParts, loss_parts
 from .models import VAE, build_model
+from .preprocessing import mean_image
 from .resume import settings_hash
 
 Progress = Callable[[Iterable[Batch], int], Iterable[Batch]]  # (batches, epoch) -> the same batches
@@ -71,52 +72,97 @@ def train(
             before, updates, started = _contents(state), _updates(state), perf_counter()
             state.model.train()
             sums = torch.empty(len(batches), 2, device=images["train"].device)  # nats: reconstruction, KL
-            steps = _steps(state, network, progress(batches, epoch), objective.beta, precision, team)
+            rates = learning_rates(config, epoch, len(batches))
+            steps = _steps(state, network, progress(batches, epoch), rates, objective.beta, precision, team)
             for step, terms in enumerate(steps):
                 sums[step, 0], sums[step, 1] = terms.reconstruction.detach().sum(), terms.kl.detach().sum()
             team.add_up(sums)
             # One look at the end of the epoch: asking after each step would make a GPU wait for the host.
             if not torch.isfinite(sums).all() or _first_non_finite(state) is not None:
                 _put(before, state)
-                raise _where_it_broke(state, network, batches, objective.beta, precision, epoch)
+                raise _where_it_broke(state, network, batches, rates, objective.beta, precision, epoch)
             skipped = len(batches) - (_updates(state) - updates)  # by the gradient scaler: float16 overflowed
             seconds = perf_counter() - started
+            _set_rate(state, config.learning_rate)  # what a checkpoint says does not depend on where it was taken
             if team.rank == 0:
                 trained = _epoch_losses(sums, len(batches.images), objective.beta)
-                state.history.append(_row(epoch, trained, seconds, skipped, state, images, objective.beta))
+                state.history.append(_row(epoch, trained, seconds, rates[-1], skipped, state, images, objective.beta))
         state.epoch = epoch
         del before  # or it would take memory while the epoch is written
         yield state
 
 
 def _steps(
-    state: TrainingState, network: nn.Module, batches: Iterable[Batch], beta: float, precision: Precision, team: Team
+    state: TrainingState,
+    network: nn.Module,
+    batches: Iterable[Batch],
+    rates: Iterable[float],
+    beta: float,
+    precision: Precision,
+    team: Team,
 ) -> Iterator[NegativeElbo]:
     """One update a batch; yields the losses of this process's part of it, (B,) nats each."""
-    for batch in batches:
+    for batch, rate in zip(batches, rates, strict=True):
         with torch.autocast(batch.images.device.type, precision.autocast, enabled=precision.autocast is not None):
             output = network(batch.images, batch.noise)
         terms = negative_elbo(output, batch.images, beta, check_range=False)
         state.optimizer.zero_grad(set_to_none=True)
         # The mean over the whole batch: a team averages over its processes, however few images one has.
         state.scaler.scale(terms.loss.sum() * team.size / batch.total).backward()
+        _set_rate(state, rate)
         state.scaler.step(state.optimizer)
         state.scaler.update()
         yield terms
 
 
+def _set_rate(state: TrainingState, rate: float) -> None:
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def learning_rates(config: TrainConfig, epoch: int, steps: int) -> list[float]:
+    """The learning rate of each step of an epoch: a rise over the warm-up, then as the schedule says.
+
+    What a rate is depends on the step alone, so there is no state of it to save.
+
+    Args:
+        config: learning rate, schedule, warm-up, epochs.
+        epoch: from 1.
+        steps: in an epoch.
+    """
+    warmup, end, shares = config.warmup_steps, config.epochs * steps, []
+    for step in range((epoch - 1) * steps, epoch * steps):
+        done = (step - warmup) / (end - warmup) if step >= warmup else 0.0
+        fall = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + cos(pi * done)) / 2}[config.schedule]
+        shares.append((step + 1) / warmup if step < warmup else fall)
+    return [share * config.learning_rate for share in shares]
+
+
 def start(
     model: ModelConfig,
     config: TrainConfig,
-    image_shape: Iterable[int],
+    images: Tensor,
     device: torch.device,
     precision: Precision,
 ) -> TrainingState:
-    """An untrained state, drawn from `config.seed` alone; torch's global generator is left as it was."""
+    """An untrained state, drawn from `config.seed` alone; torch's global generator is left as it was.
+
+    Args:
+        model: which model.
+        config: seed, output bias, Adam's numbers.
+        images: (N, C, H, W) uint8, to train on.
+        device: that trains.
+        precision: of the forward pass.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        network = build_model(model, tuple(image_shape)).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, fused=device.type in ("cpu", "cuda"))
+        network = build_model(model, tuple(images.shape[1:]))
+    if config.output_bias == "data":
+        network.set_output_bias(mean_image(images))
+    network.to(device)
+    betas = (config.adam_beta1, config.adam_beta2)
+    fused = device.type in ("cpu", "cuda")
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, betas=betas, fused=fused)
     scaler = torch.amp.GradScaler(device.type, enabled=precision.scaled)
     return TrainingState(network, optimizer, scaler, torch.Generator().manual_seed(config.seed))
 
@@ -198,12 +244,18 @@ def _first_non_finite(state: TrainingState) -> str | None:
 
 
 def _where_it_broke(
-    state: TrainingState, network: nn.Module, batches: Batches, beta: float, precision: Precision, epoch: int
+    state: TrainingState,
+    network: nn.Module,
+    batches: Batches,
+    rates: list[float],
+    beta: float,
+    precision: Precision,
+    epoch: int,
 ) -> NonFiniteLossError:
     """Train an epoch that went wrong once more, now with a look at each step."""
     what, step, reconstruction, kl = "loss, a gradient or a weight", 0, float("nan"), float("nan")
     team = batches.team
-    for step, terms in enumerate(_steps(state, network, batches, beta, precision, team), start=1):  # noqa: B007
+    for step, terms in enumerate(_steps(state, network, batches, rates, beta, precision, team), start=1):  # noqa: B007
         parts = torch.stack([terms.reconstruction.sum(), terms.kl.sum(), torch.ones_like(terms.kl).sum()])
         *sums, count = team.add_up(parts.detach()).tolist()
         reconstruction, kl = (part / count for part in sums)
@@ -213,7 +265,7 @@ def _where_it_broke(
         if found := found or wrong or _first_non_finite(state):
             what = found
             break
-    rate = state.optimizer.param_groups[0]["lr"]
+    rate = rates[step - 1]
     return NonFiniteLossError(
         f"the {what} is not finite in epoch {epoch}, step {step} of {len(batches)}: reconstruction {reconstruction:g}, "
         f"KL {kl:g} nats per image, learning rate {rate:g}, {precision.name}. "
@@ -238,6 +290,7 @@ def _row(
     epoch: int,
     trained: LossParts,
     seconds: float,
+    rate: float,
     skipped: int,
     state: TrainingState,
     images: Mapping[str, Tensor],
@@ -258,7 +311,7 @@ def _row(
     row: dict[str, float] = {"epoch": epoch}
     for split, parts in {"train": trained, "test": measured["test"]}.items():
         row |= {f"{split}_loss": parts.loss, f"{split}_bce": parts.bce, f"{split}_kld": parts.kld}
-    row |= {"seconds": seconds, "learning_rate": state.optimizer.param_groups[0]["lr"], "beta": beta}
+    row |= {"seconds": seconds, "learning_rate": rate, "beta": beta}
     row |= {"train_neg_elbo": trained.neg_elbo, "test_neg_elbo": measured["test"].neg_elbo, "skipped_steps": skipped}
     if "validation" in measured:
         row |= {f"validation_{part}": value for part, value in measured["validation"]._asdict().items()}

@@ -156,7 +156,7 @@ def _epochs(job: Job, checkpoint: Path, team: Team) -> Iterator[TrainingState]:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     precision = resolve_precision(config.precision, device)
     images = _mapped_images(job, team)
-    state = start(model, config, images["train"].shape[1:], device, precision)
+    state = start(model, config, images["train"], device, precision)
     if checkpoint.exists():
         restore(state, read_checkpoint(checkpoint))
     images = {split: each.to(device) for split, each in images.items()}

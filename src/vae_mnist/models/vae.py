@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,12 @@ class VAE(nn.Module):
             nn.Linear(hidden_dim, pixels),
             nn.Unflatten(1, self.image_shape),
         )
+
+    @torch.no_grad()
+    def set_output_bias(self, means: Tensor) -> None:
+        """Have the last layer begin with pixel means, (C, H, W) in [0, 1]: the best picture that knows no code."""
+        # A pixel that is always black stays finite.
+        cast("Tensor", self.decoder[2].bias).copy_(torch.logit(means.flatten(), eps=1e-3))
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of q(z|x), (B, Z) float32 each.

@@ -119,7 +119,7 @@ def _here(job: Job, newest: Checkpoint | None, images: dict[str, Tensor]) -> Epo
     model, objective, config = job.groups()
     device = resolve_device(config.device)
     precision = resolve_precision(config.precision, device)
-    state = start(model, config, images["train"].shape[1:], device, precision)
+    state = start(model, config, images["train"], device, precision)
     if newest is not None:
         restore(state, newest)
     images = {split: each.to(device) for split, each in images.items()}
