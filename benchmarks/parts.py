@@ -12,6 +12,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from vae_mnist.cli import SPINS
 from vae_mnist.preprocessing import RawDigits
 
 from .digits import lay_out
@@ -25,7 +26,7 @@ NAMES = {
     "jax_scan": "4. JAX, one compiled scan an epoch, optax",
     "floor": "5. the floor: the matrix products alone",
 }
-TARGET = 103.0
+TARGET, EPOCHS = 103.0, 20  # the recipe that all began with comes near it in so many
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,10 @@ def epoch(settings: Settings) -> Result:
 
 
 def target(settings: Settings) -> Result:
-    """Seconds from process start to a test loss of 103.0; evaluation after each epoch included."""
+    """Seconds from process start to a test loss of 103.0 or the end of epoch 20, evaluation after each epoch included.
+
+    The preset is the whole process `kedro run --env=fast --pipelines=ingest,train`, three seeds.
+    """
     results: dict[str, Any] = {}
     for name in settings.contestants:
         if name == "floor":
@@ -73,16 +77,34 @@ def target(settings: Settings) -> Result:
         with contestant(name, settings.digits, settings.device) as each:
             each.answer()
             losses: list[float] = []
-            while not losses or (losses[-1] > TARGET and len(losses) < 40):
+            while not losses or (losses[-1] > TARGET and len(losses) < EPOCHS):
                 each.ask("epoch")
                 losses.append(each.ask("test"))
-            results[name] = {"seconds": time.perf_counter() - started, "test_losses": losses}
-            settings.say(f"{name}: {losses[-1]:.2f} after {len(losses)} epochs, {results[name]['seconds']:.1f} s")
+            results[NAMES[name]] = {"seconds": time.perf_counter() - started, "test_losses": losses}
+            settings.say(f"{name}: {losses[-1]:.2f} after {len(losses)} epochs")
+    with TemporaryDirectory() as folder:
+        for seed in (0, 1, 2):
+            places = f"data_root={folder}/{seed}/data,mnist_root={settings.digits},train.device={settings.device}"
+            command = [sys.executable, "-m", "kedro", "run", "--env=fast", "--pipelines=ingest,train"]
+            cost = run([*command, f"--params={places},train.seed={seed}"], ROOT)
+            losses = history_of(Path(folder, str(seed)), "default", "test_loss")
+            results[f"3. ours, `kedro run --env=fast`, seed {seed}"] = {
+                "seconds": cost.wall_seconds,
+                "test_losses": losses,
+            }
+            settings.say(f"fast, seed {seed}: {losses[-1]:.2f}, {cost.wall_seconds:.1f} s")
+    slowest = max(each["seconds"] for each in results.values())
     rows = [
-        [NAMES[name], f"{each['seconds']:.1f}", str(len(each["test_losses"])), f"{each['test_losses'][-1]:.2f}"]
+        [
+            name,
+            f"{each['seconds']:.1f}",
+            f"{each['seconds'] / slowest:.3f}",
+            str(len(each["test_losses"])),
+            f"{each['test_losses'][-1]:.2f}",
+        ]
         for name, each in results.items()
     ]
-    return results, table(["contestant", "seconds", "epochs", "test loss"], rows)
+    return results, table(["contestant", "seconds", "of the slowest", "epochs", "test loss"], rows)
 
 
 def commands(settings: Settings) -> Result:
@@ -176,7 +198,12 @@ def empty_project(folder: Path) -> Path:
 
 def neighbour(settings: Settings) -> Result:
     """An epoch of ours, alone and beside busy processes of one thread each, as its threads wait for each other."""
-    ways = {"PyTorch's own": {}, "`OMP_WAIT_POLICY=passive`": {"OMP_WAIT_POLICY": "passive"}}
+    ways = {
+        "PyTorch's own": {},
+        f"`GOMP_SPINCOUNT={SPINS}`, as `kedro run` has it": {"GOMP_SPINCOUNT": SPINS},
+        "`OMP_WAIT_POLICY=passive`": {"OMP_WAIT_POLICY": "passive"},
+        "one thread, which has nobody to wait for": {"TRAIN_THREADS": "1"},
+    }
     seconds: dict[str, dict[str, list[float]]] = {way: {} for way in ways}
     with ExitStack() as stack:
         all_ = {

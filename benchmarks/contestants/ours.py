@@ -1,5 +1,6 @@
 """`vae_mnist` as a library, with the values of conf/base."""
 
+import os
 from pathlib import Path
 
 import yaml
@@ -23,11 +24,14 @@ class Ours(Contestant):
     """`vae_mnist.training.train`; an epoch's seconds are those of its history."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        config = TrainConfig(**parameters("train") | {"epochs": 10_000, "device": device, "precision": "float32"})
+        changes: dict[str, object] = {"epochs": 10_000, "device": device, "precision": "float32"}
+        if threads := os.environ.get("TRAIN_THREADS"):
+            changes["threads"] = int(threads)
+        config = TrainConfig(**parameters("train") | changes)
         where = resolve_device(config.device)
         precision = resolve_precision(config.precision, where)
         training, test = (digits["images"].to(where) for digits in read(folder))
-        self.state = start(ModelConfig(**parameters("model")), config, training.shape[1:], where, precision)
+        self.state = start(ModelConfig(**parameters("model")), config, training, where, precision)
         images, objective = {"train": training, "test": test}, ObjectiveConfig(**parameters("objective"))
         self.epochs = train(self.state, images, objective, config, precision)
 
