@@ -4,6 +4,7 @@ Everything runs in processes below this one, one at work at a time. Keep the mac
 """
 
 import argparse
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -58,7 +59,7 @@ def main() -> None:
         for name in arguments.parts or PARTS:
             say(f"== {name}")
             results[name], text = PARTS[name](settings)
-            lines += [f"### {name}", PARTS[name].__doc__ or "", text]
+            lines += [f"### {name}", inspect.getdoc(PARTS[name]) or "", text]
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     whole = "\n\n".join(lines) + "\n"

@@ -1,0 +1,40 @@
+"""The benchmark's short form, in real processes, on the sample."""
+
+import json
+import subprocess
+import sys
+
+from .conftest import ROOT
+
+
+def benchmark(folder, *words):
+    command = [sys.executable, "-m", "benchmarks", *words, "--rounds=1", f"--mnist-root={folder}", f"--out={folder}"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_contestants_are_timed_and_told_in_a_table(tmp_path):
+    result = benchmark(tmp_path, "epoch", "--contestants=ours,floor")
+    assert result.returncode == 0, result.stderr
+    seconds = json.loads((tmp_path / "benchmarks.json").read_text())["epoch"]["seconds"]
+    assert list(seconds) == ["ours", "floor"]
+    assert 0 < seconds["floor"][0] < 60
+    ratio = seconds["floor"][0] / seconds["ours"][0]
+    assert (tmp_path / "benchmarks.md").read_text() == result.stdout[:-1]
+    assert result.stdout.startswith("5,000-digit sample of MNIST")
+    assert f"| {seconds['floor'][0]:.2f} - {seconds['floor'][0]:.2f} | {ratio:.2f} |" in result.stdout
+
+
+def test_the_short_form_fails_where_ours_is_too_slow(tmp_path):
+    result = benchmark(tmp_path, "epoch", "--contestants=origin,ours", "--times-origin=1000")
+    assert result.returncode == 1
+    assert "expected an epoch of ours 1000 times as fast as origin's, got " in result.stderr
+    assert (tmp_path / "benchmarks.json").is_file()
+
+
+def test_an_unknown_part_is_named(tmp_path):
+    result = benchmark(tmp_path, "epohc")
+    assert result.returncode == 2
+    assert (
+        "expected parts among epoch, target, commands, evaluation, size, neighbour, processes, got epohc."
+        in result.stderr
+    )
