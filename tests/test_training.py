@@ -11,6 +11,7 @@ from vae_mnist.config import ModelConfig, ObjectiveConfig, TrainConfig
 from vae_mnist.errors import CheckpointError, NonFiniteLossError, ResumeError
 from vae_mnist.losses import negative_elbo
 from vae_mnist.metrics import loss_parts
+from vae_mnist.schedules import learning_rates
 
 from .conftest import LOSS_COLUMNS
 
@@ -116,7 +117,7 @@ def test_one_seed_gives_identical_tensors(splits):
 
 def test_the_learning_rate_rises_over_the_warm_up_and_falls_as_torchs_own_cosine():
     cfg = config(epochs=4, learning_rate=0.5, schedule="cosine", warmup_steps=7)
-    rates = [rate for epoch in (1, 2, 3, 4) for rate in training.learning_rates(cfg, epoch, 10)]
+    rates = [rate for epoch in (1, 2, 3, 4) for rate in learning_rates(cfg, epoch, 10)]
     assert rates[:7] == pytest.approx([0.5 * n / 7 for n in range(1, 8)])
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=33)
@@ -125,14 +126,14 @@ def test_the_learning_rate_rises_over_the_warm_up_and_falls_as_torchs_own_cosine
         optimizer.step()
         falling.step()
     assert rates[-1] < 0.002
-    linear = training.learning_rates(config(epochs=4, learning_rate=0.5, schedule="linear", warmup_steps=7), 4, 10)
+    linear = learning_rates(config(epochs=4, learning_rate=0.5, schedule="linear", warmup_steps=7), 4, 10)
     assert linear == pytest.approx([0.5 * n / 33 for n in range(10, 0, -1)])
-    assert set(training.learning_rates(config(), 2, 10)) == {1e-3}
+    assert set(learning_rates(config(), 2, 10)) == {1e-3}
 
 
 def test_a_warm_up_may_be_longer_than_training():
     cfg = config(epochs=2, learning_rate=0.5, schedule="cosine", warmup_steps=100)
-    assert training.learning_rates(cfg, 2, 10) == pytest.approx([0.5 * n / 100 for n in range(11, 21)])
+    assert learning_rates(cfg, 2, 10) == pytest.approx([0.5 * n / 100 for n in range(11, 21)])
 
 
 def test_steps_are_taken_at_the_scheduled_rates(splits, monkeypatch):
@@ -140,7 +141,7 @@ def test_steps_are_taken_at_the_scheduled_rates(splits, monkeypatch):
     monkeypatch.setattr(torch.optim.Adam, "step", lambda self: seen.append(self.param_groups[0]["lr"]) or step(self))
     cfg = config(schedule="cosine", warmup_steps=2)
     checkpoints = run(splits, cfg)
-    assert seen == [rate for epoch in (1, 2) for rate in training.learning_rates(cfg, epoch, 5)]
+    assert seen == [rate for epoch in (1, 2) for rate in learning_rates(cfg, epoch, 5)]
     assert [row["learning_rate"] for row in checkpoints[-1]["history"]] == [seen[4], seen[9]]
 
 

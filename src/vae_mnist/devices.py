@@ -1,6 +1,8 @@
 """Where training runs, and in which arithmetic."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Literal, NamedTuple
 
@@ -83,6 +85,17 @@ def thread_count(threads: int | Literal["auto"]) -> int:
 
     cores: int = cpu_count(only_physical_cores=True)
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use so many CPU threads in the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Neighbours:

@@ -2,10 +2,9 @@
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from math import cos, isfinite, pi
+from math import isfinite
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from .batches import Batch, Batches
 from .checkpoints import FORMAT_VERSION, Checkpoint, check_optimizer, check_scaler, check_tensors
 from .config import ModelConfig, ObjectiveConfig, TrainConfig
-from .devices import Precision, thread_count
+from .devices import Precision, thread_count, threads
 from .distributed import ALONE, Team
 from .errors import CheckpointError, NonFiniteLossError
 from .losses import NegativeElbo, negative_elbo
@@ -23,6 +22,7 @@ from .metrics import LossParts, loss_parts
 from .models import VAE, build_model
 from .preprocessing import mean_image
 from .resume import settings_hash
+from .schedules import learning_rates
 
 Progress = Callable[[Iterable[Batch], int], Iterable[Batch]]  # (batches, epoch) -> the same batches
 
@@ -68,7 +68,7 @@ def train(
     batches = Batches(images["train"], state.model.latent_dim, config.batch_size, state.generator, team)
     network = team.wrap(state.model)
     for epoch in range(state.epoch + 1, config.epochs + 1):
-        with _threads(thread_count(config.threads)):
+        with threads(thread_count(config.threads)):
             before, updates, started = _contents(state), _updates(state), perf_counter()
             state.model.train()
             sums = torch.empty(len(batches), 2, device=images["train"].device)  # nats: reconstruction, KL
@@ -118,24 +118,6 @@ def _steps(
 def _set_rate(state: TrainingState, rate: float) -> None:
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-
-
-def learning_rates(config: TrainConfig, epoch: int, steps: int) -> list[float]:
-    """The learning rate of each step of an epoch: a rise over the warm-up, then as the schedule says.
-
-    What a rate is depends on the step alone, so there is no state of it to save.
-
-    Args:
-        config: learning rate, schedule, warm-up, epochs.
-        epoch: from 1.
-        steps: in an epoch.
-    """
-    warmup, end, shares = config.warmup_steps, config.epochs * steps, []
-    for step in range((epoch - 1) * steps, epoch * steps):
-        done = (step - warmup) / (end - warmup) if step >= warmup else 0.0
-        fall = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + cos(pi * done)) / 2}[config.schedule]
-        shares.append((step + 1) / warmup if step < warmup else fall)
-    return [share * config.learning_rate for share in shares]
 
 
 def start(
@@ -316,16 +298,6 @@ def _row(
     if "validation" in measured:
         row |= {f"validation_{part}": value for part, value in measured["validation"]._asdict().items()}
     return row
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _contents(state: TrainingState) -> dict[str, Any]:
