@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import torch
 from safetensors import SafetensorError
@@ -105,14 +105,12 @@ def work(folder: Path, parent: int) -> None:
                         time.sleep(LOOK_SECONDS)
                     name = f"{checkpoint_name(state.epoch)}.pt"
                     write_checkpoint(snapshot(state, job.settings(), job.data_card), folder / name)
-    except VaeMnistError as error:
-        if folder.is_dir():
+    except Exception as error:
+        if not _wanted(folder):  # another process has left a moment earlier, or the folder to write to has gone
+            _leave(folder)
+        if isinstance(error, VaeMnistError):
             with atomic_write(folder / ERROR) as temporary:  # several processes may raise it at once
                 temporary.write_text(json.dumps([type(error).__name__, str(error)]), encoding="utf-8")
-        raise
-    except Exception:
-        if not folder.is_dir():  # wanted no longer: another process has only left a moment earlier
-            os._exit(1)
         raise
 
 
@@ -190,18 +188,28 @@ def _mapped_images(job: Job, team: Team) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _shared_folder() -> Iterator[Path]:
-    """A folder for what processes hand to each other; they end when it goes."""
+    """A folder for what processes hand to each other; they end when the job in it goes."""
     folder = Path(tempfile.mkdtemp(prefix="vae_mnist-"))
     try:
         yield folder
     finally:
+        (folder / JOB).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wanted(folder: Path) -> bool:
+    # Not the folder itself: a checkpoint that is being written makes it anew.
+    return (folder / JOB).is_file()
 
 
 def _end_with(folder: Path, parent: int) -> None:
     """End this process at once when the one that started it has gone, or wants it no longer."""
-    while folder.is_dir() and os.getppid() == parent:
+    while _wanted(folder) and os.getppid() == parent:
         time.sleep(LOOK_SECONDS)
+    _leave(folder)
+
+
+def _leave(folder: Path) -> NoReturn:
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pandas as pd
 import psutil
@@ -83,13 +84,18 @@ def test_a_process_that_dies_ends_the_run(ingested, rank):
     )
 
 
+def insert(project, line, place):
+    """Put a line before that place in the project's own code; returns the environment that runs it."""
+    module = project.root / "src" / "vae_mnist" / "workers.py"
+    assert place in module.read_text()
+    indent = place[: len(place) - len(place.lstrip())]
+    module.write_text(module.read_text().replace(place, f"{indent}{line}\n{place}", 1))
+    return without_coverage() | {"PYTHONPATH": str(project.root / "src")}
+
+
 def broken(project, line):
     """The result of a run whose second process comes to that line."""
-    module = project.root / "src" / "vae_mnist" / "workers.py"
-    place = "    device = resolve_device"
-    assert place in module.read_text()
-    module.write_text(module.read_text().replace(place, f"    if team.rank: {line}\n{place}", 1))
-    environment = without_coverage() | {"PYTHONPATH": str(project.root / "src")}
+    environment = insert(project, f"if team.rank: {line}", "    device = resolve_device")
     return project.kedro("run", TRAIN, as_params(train__processes=2), env=environment)
 
 
@@ -118,6 +124,27 @@ def test_a_stopped_run_leaves_no_processes(ingested, number):
     assert err.startswith(f"Stopped by {number.name}.")
     assert err.count("\n") == 1
     assert psutil.wait_procs(workers, timeout=5)[1] == []
+
+
+def test_a_process_that_writes_while_the_run_is_stopped_ends_quietly(ingested):
+    # It looks late, as does the launcher: the other process has left when it makes the removed folder anew.
+    for line in (
+        "if state.epoch == 2: globals().update(LOOK_SECONDS=60); time.sleep(0.1); Path('late').touch()",
+        "while state.epoch == 2 and folder.is_dir(): time.sleep(0.001)",
+        "if state.epoch == 2: time.sleep(0.5)",
+    ):
+        insert(ingested, line, "                    name = f")
+    environment = insert(ingested, "config.monitor_interval = 60", "    try:\n        elastic_launch")
+    with running(ingested, TRAIN, env=environment, **MANY, train__processes=2) as process:
+        wait_for((ingested.root / "late").exists, process)
+        workers = workers_of(process)
+        (folder,) = {Path(worker.cmdline()[-2]) for worker in workers}
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+        assert psutil.wait_procs(workers, timeout=5)[1] == []
+    assert err.startswith("Stopped by SIGTERM.")
+    assert err.count("\n") == 1
+    assert not folder.exists()
 
 
 def test_a_killed_run_leaves_no_processes(ingested):
