@@ -1,3 +1,4 @@
+import gc
 from math import log
 
 import pytest
@@ -98,6 +99,17 @@ def test_memory_is_bounded_by_chunks_smaller_than_k(model, images, monkeypatch):
     importance_weighted(model, images, 4, chunk_size=50)
     assert max(largest) <= 50
     assert chunked.nll == pytest.approx(importance_weighted(model, images[:3], 25).nll, rel=0.01)
+
+
+def test_nothing_is_kept_from_one_group_of_images_to_the_next(model, images):
+    """A small tensor kept between the large ones of two groups takes a hole in memory that the next do not fit into."""
+    alive = []
+    model.decoder.register_forward_hook(
+        lambda *_: alive.append(sum(type(each) is torch.Tensor for each in gc.get_objects()))
+    )
+    importance_weighted(model, images, 5, chunk_size=50)
+    assert len(alive) == 10
+    assert len(set(alive[1:])) == 1  # the first has no group before it
 
 
 def test_active_units_count_dimensions_whose_mean_varies():
