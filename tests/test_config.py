@@ -59,7 +59,7 @@ def test_every_group_is_frozen_and_closed(parameters, group):
         ({"train__resume": "no"}, "train.resume: expected a valid boolean, got 'no'."),
         (
             {"train__precision": "bflot16"},
-            "train.precision: expected 'auto', 'float32', 'bfloat16' or 'float16', got 'bflot16'. "
+            "train.precision: expected 'auto', 'float32', 'tf32', 'bfloat16' or 'float16', got 'bflot16'. "
             "Did you mean 'bfloat16'?",
         ),
         (

@@ -81,6 +81,24 @@ def test_bfloat16_is_refused_where_the_card_has_none(has_bfloat16):
             resolve_precision("bfloat16", torch.device("cuda"))
 
 
+def test_tf32_is_refused_where_the_card_has_none(has_bfloat16):
+    if has_bfloat16:
+        precision = resolve_precision("tf32", torch.device("cuda"))
+        assert (precision.name, precision.autocast, precision.scaled) == ("tf32", None, False)
+    else:
+        with pytest.raises(
+            ConfigError, match=r"tf32 needs a CUDA card of Ampere's .* and Old Card has none of it. Use"
+        ):
+            resolve_precision("tf32", torch.device("cuda"))
+
+
+def test_tf32_is_refused_on_cpus_and_on_mps():
+    with pytest.raises(ConfigError, match=r"tf32 needs a CUDA card .* a CPU has none of it. Use --params=train.prec"):
+        resolve_precision("tf32", CPU)
+    with pytest.raises(ConfigError, match="on mps expected float32, got 'tf32'"):
+        resolve_precision("tf32", torch.device("mps"))
+
+
 @pytest.fixture
 def neighbour():
     """A process that never rests, and that nobody here has started: its parent is gone."""

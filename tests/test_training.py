@@ -280,6 +280,25 @@ def adam(state, weight):
     return state.optimizer.state[weight]["step"] if weight in state.optimizer.state else 0
 
 
+@pytest.mark.parametrize(("name", "expected"), [("tf32", "high"), ("float32", "highest")])
+def test_products_round_to_tf32_in_steps_alone_and_only_if_asked_to(splits, name, expected):
+    precision, seen = devices.Precision(name, None), []
+    state = training.start(MODEL, config(), splits["train"], CPU, precision)
+
+    def look(step):
+        seen.append((step, torch.get_float32_matmul_precision()))
+
+    state.model.register_forward_hook(lambda *_: look(torch.is_grad_enabled()))
+    state.model.posterior.weight.register_hook(lambda _: look("backward"))
+    torch.set_float32_matmul_precision("medium")
+    try:
+        next(training.train(state, splits, ObjectiveConfig(beta=1.0), config(), precision))
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert set(seen) == {(True, expected), ("backward", expected), (False, "medium")}  # False: the test loss
+
+
 def test_steps_that_float16_overflowed_are_counted(splits):
     cfg = config(epochs=2, precision="float16")
     precision = devices.resolve_precision("float16", CPU)
@@ -384,12 +403,12 @@ def test_settings_hash_changes_with_any_setting():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
-@pytest.mark.parametrize("precision", ["auto", "float32", "float16"])
+@pytest.mark.parametrize("precision", ["auto", "float32", "tf32", "float16"])
 def test_training_runs_on_a_card(splits, precision):
     device = devices.resolve_device("cuda")
     chosen = devices.resolve_precision(precision, device)
     cfg = config(epochs=3, precision=precision, device="cuda")
-    state = training.start(MODEL, cfg, (1, 28, 28), device, chosen)
+    state = training.start(MODEL, cfg, splits["train"], device, chosen)
     on_card = {split: images.to(device) for split, images in splits.items()}
     *_, state = training.train(state, on_card, ObjectiveConfig(beta=1.0), cfg, chosen)
     assert state.history[-1]["test_loss"] < state.history[0]["test_loss"]

@@ -64,7 +64,7 @@ class TrainConfig(ParameterGroup):
     adam_beta1: Annotated[float, Field(ge=0.0, lt=1.0)]
     adam_beta2: Annotated[float, Field(ge=0.0, lt=1.0)]
     output_bias: Literal["random", "data"]
-    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"]
     # torch itself takes cuda:128 for cuda:-128
     device: Annotated[
         str,

@@ -19,12 +19,22 @@ class Precision(NamedTuple):
     """The arithmetic of the forward pass; parameters and losses are float32 in all of them."""
 
     name: str
-    autocast: torch.dtype | None  # None: float32 throughout
+    autocast: torch.dtype | None  # None: float32 throughout, but for the products of tf32
 
     @property
     def scaled(self) -> bool:
         """Whether small gradients would vanish without a gradient scaler."""
         return self.autocast is torch.float16
+
+    @contextmanager
+    def products(self) -> Iterator[None]:
+        """Let matrix products of float32 round their factors to TF32 in the block, or see that they do not."""
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high" if self.name == "tf32" else "highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -65,11 +75,17 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
             f"train.precision: {torch.cuda.get_device_name(device)} has no bfloat16. "
             "Use --params=train.precision=float16."
         )
+    if name == "tf32" and device.type != "mps" and not has_bfloat16:  # cards have both or neither
+        where = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
+        raise ConfigError(
+            f"train.precision: tf32 needs a CUDA card of Ampere's generation or later, and {where} has none of it. "
+            "Use --params=train.precision=float32 or auto."
+        )
     if name != "float32" and device.type == "mps":
         raise ConfigError(
             f"train.precision: on mps expected float32, got {name!r}. Use --params=train.precision=float32 or auto."
         )
-    dtypes = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    dtypes = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
     return Precision(name, dtypes[name])
 
 

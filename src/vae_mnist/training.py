@@ -103,12 +103,13 @@ def _steps(
 ) -> Iterator[NegativeElbo]:
     """One update a batch; yields the losses of this process's part of it, (B,) nats each."""
     for batch, rate in zip(batches, rates, strict=True):
-        with torch.autocast(batch.images.device.type, precision.autocast, enabled=precision.autocast is not None):
-            output = network(batch.images, batch.noise)
-        terms = negative_elbo(output, batch.images, beta, check_range=False)
-        state.optimizer.zero_grad(set_to_none=True)
-        # The mean over the whole batch: a team averages over its processes, however few images one has.
-        state.scaler.scale(terms.loss.sum() * team.size / batch.total).backward()
+        with precision.products():
+            with torch.autocast(batch.images.device.type, precision.autocast, enabled=precision.autocast is not None):
+                output = network(batch.images, batch.noise)
+            terms = negative_elbo(output, batch.images, beta, check_range=False)
+            state.optimizer.zero_grad(set_to_none=True)
+            # The mean over the whole batch: a team averages over its processes, however few images one has.
+            state.scaler.scale(terms.loss.sum() * team.size / batch.total).backward()
         _set_rate(state, rate)
         state.scaler.step(state.optimizer)
         state.scaler.update()
