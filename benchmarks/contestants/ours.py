@@ -1,12 +1,16 @@
 """`vae_mnist` as a library, with the values of conf/base."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
+from torch import Tensor
 
 from vae_mnist.config import ModelConfig, ObjectiveConfig, TrainConfig
 from vae_mnist.devices import resolve_device, resolve_precision
+from vae_mnist.preprocessing import Digits
 from vae_mnist.training import start, train
 
 from ..digits import read
@@ -23,6 +27,8 @@ def parameters(group: str) -> dict[str, object]:
 class Ours(Contestant):
     """`vae_mnist.training.train`; an epoch's seconds are those of its history."""
 
+    model: ClassVar[Mapping[str, object]] = {}  # what differs from conf/base
+
     def __init__(self, folder: Path, device: str) -> None:
         changes: dict[str, object] = {"epochs": 10_000, "device": device, "precision": "float32"}
         if threads := os.environ.get("TRAIN_THREADS"):
@@ -30,10 +36,14 @@ class Ours(Contestant):
         config = TrainConfig(**parameters("train") | changes)
         where = resolve_device(config.device)
         precision = resolve_precision(config.precision, where)
-        training, test = (digits["images"].to(where) for digits in read(folder))
-        self.state = start(ModelConfig(**parameters("model")), config, training, where, precision)
+        training, test = (self.images(digits).to(where) for digits in read(folder))
+        self.state = start(ModelConfig(**parameters("model") | self.model), config, training, where, precision)
         images, objective = {"train": training, "test": test}, ObjectiveConfig(**parameters("objective"))
         self.epochs = train(self.state, images, objective, config, precision)
+
+    def images(self, digits: Digits) -> Tensor:
+        """What to train on, (N, C, H, W) uint8."""
+        return digits["images"]
 
     def epoch(self) -> tuple[float, float]:
         """Train on every digit once."""

@@ -1,0 +1,25 @@
+"""What an epoch costs when its kernels have next to nothing to do: Python, autograd and the launches."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor
+
+from vae_mnist.preprocessing import Digits
+
+from .ours import Ours
+
+
+class Launches(Ours):
+    """Our training of as many digits in as many steps, but of one pixel each, with one hidden unit and one code."""
+
+    model: ClassVar = {"hidden_dim": 1, "latent_dim": 1}
+
+    def images(self, digits: Digits) -> Tensor:
+        """One pixel of each digit, (N, 1, 1, 1)."""
+        return digits["images"][:, :, 14:15, 14:15].contiguous()
+
+
+def build(folder: Path, device: str) -> Launches:
+    """Ready for its first epoch."""
+    return Launches(folder, device)
