@@ -1,11 +1,15 @@
 """The report: which files there are, that they show what they say, and that making them again changes nothing."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+
+from vae_mnist.config import ReportConfig
+from vae_mnist.pipelines.report.nodes import animate_samples
 
 from ..conftest import LOSS_COLUMNS
 
@@ -52,9 +56,33 @@ def test_the_animation_has_a_frame_an_epoch(folder):
 
 def test_long_runs_are_thinned_in_the_animation(finished):
     assert finished.invoke("--pipeline=train", run="long", train__epochs=5).exit_code == 0
-    assert finished.invoke("--nodes=animate_samples", run="long", report__animation_frames=3).exit_code == 0
+    nodes = "--nodes=draw_samples,animate_samples"
+    assert finished.invoke(nodes, run="long", report__animation_frames=3).exit_code == 0
     with Image.open(finished.path("08_reporting", "long", "samples.gif")) as gif:
         assert gif.n_frames == 3
+        for frame, epoch in enumerate((1, 3, 5)):
+            gif.seek(frame)
+            with Image.open(finished.path("08_reporting", "long", "samples", f"sample_epoch_00{epoch}.png")) as page:
+                assert np.abs(np.asarray(gif.convert("L"), dtype=int) - np.asarray(page.convert("L"))).max() <= 8
+
+
+def test_epochs_beyond_999_come_last_in_the_animation():
+    config = ReportConfig.model_construct(animation_frames=60, animation_frame_ms=300)
+    pages = {f"sample_epoch_{epoch}": partial(Image.new, "L", (4, 4), ink) for epoch, ink in ((1000, 255), (999, 0))}
+    frames = animate_samples(pages, config)
+    assert [frame.convert("L").getpixel((0, 0)) for frame in frames] == [0, 255]
+
+
+def test_a_damaged_picture_is_named(finished):
+    samples = finished.path("08_reporting", "default", "samples", "sample_epoch_001.png")
+    whole = samples.read_bytes()
+    samples.write_bytes(whole[:5000])
+    try:
+        result = finished.invoke("--nodes=animate_samples")
+        assert result.exit_code != 0
+        assert "sample_epoch_001.png: cannot be read" in result.output
+    finally:
+        samples.write_bytes(whole)
 
 
 def test_the_loss_table_says_run_and_data_in_every_row(folder, finished):

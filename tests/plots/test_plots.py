@@ -1,6 +1,8 @@
 """Figures: each pixel where it belongs, the words around it, and the same file each time."""
 
+import base64
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -28,8 +30,12 @@ def png(figure):
     return buffer.getvalue()
 
 
+def picture(figure):
+    return Image.open(io.BytesIO(png(figure)))
+
+
 def pixels(figure):
-    return np.asarray(Image.open(io.BytesIO(png(figure))).convert("L"))
+    return np.asarray(picture(figure).convert("L"))
 
 
 def words(figure):
@@ -74,8 +80,34 @@ def test_each_pixel_of_a_digit_is_a_square_of_the_grid():
         y, x = top + row * (tile + GAP), MARGIN + column * (tile + GAP)
         expected = np.rint(PAPER * (1 - digits[index, 0].numpy()))
         shown = picture[y : y + tile, x : x + tile]
-        assert np.abs(shown[::scale, ::scale] - expected).max() <= 1
+        assert np.array_equal(shown[::scale, ::scale], expected)
         assert np.array_equal(shown[::scale, ::scale], shown[scale - 1 :: scale, scale - 1 :: scale])
+
+
+def test_a_grid_saved_at_twice_the_size_is_the_same_page():
+    """As a notebook on a fine screen does: digits grow with the words, and stay where they are."""
+    figure = plots.sample_grid(torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(0)), 8, CAPTION)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=2 * figure.dpi)
+    large = np.asarray(Image.open(file).convert("L"), dtype=int)
+    middle = slice(HEADER, -FOOTER)  # between the words, whose edges are smoothed
+    small = pixels(figure)[middle].astype(int)
+    assert np.abs(large[::2, ::2][middle] - small).max() <= 1
+    assert np.abs(large[1::2, 1::2][middle] - small).max() <= 1
+
+
+def test_a_vector_file_holds_the_digits():
+    digits = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    file = io.BytesIO()
+    figure = plots.sample_grid(digits, 2, CAPTION)
+    figure.savefig(file, format="svg")
+    image = re.search(
+        r'<image xlink:href="data:image/png;base64,([^"]+)"[^>]* width="([\d.]+)"', file.getvalue().decode()
+    )
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(image[1]))).convert("L"))
+    assert float(image[2]) == pytest.approx((2 * 112 + GAP) * 72 / figure.dpi)  # points
+    greys = {*np.rint(PAPER * (1 - digits.numpy())).astype(int).ravel()}
+    assert greys <= {*shown.ravel()}
 
 
 def test_originals_stand_above_their_reconstructions():
@@ -148,9 +180,9 @@ def test_one_latent_dimension_can_be_mapped():
     assert pixels(plots.latent_map(torch.arange(4.0).view(4, 1), labels, CAPTION)).std() > 5
 
 
-def test_frames_of_an_animation_are_the_figures_and_the_last_one_stays():
-    figures = [plots.sample_grid(torch.full((4, 1, 28, 28), ink), 2, CAPTION) for ink in (0.0, 1.0)]
-    first, last = plots.animation(figures, 100)
+def test_frames_of_an_animation_are_the_pictures_and_the_last_one_stays():
+    pictures = [picture(plots.sample_grid(torch.full((4, 1, 28, 28), ink), 2, CAPTION)) for ink in (0.0, 1.0)]
+    first, last = plots.animation(pictures, 100)
     assert (first.info["duration"], last.info["duration"]) == (100, 500)
-    assert np.abs(np.asarray(last.convert("L"), dtype=int) - pixels(figures[1])).max() <= 8
+    assert np.abs(np.asarray(last.convert("L"), dtype=int) - np.asarray(pictures[1].convert("L"))).max() <= 8
     assert np.asarray(first.convert("L")).mean() > np.asarray(last.convert("L")).mean()

@@ -5,12 +5,23 @@ from pathlib import PurePosixPath
 from kedro_datasets.matplotlib import MatplotlibDataset
 from kedro_datasets.pillow import ImageDataset as PlainImage
 from kedro_datasets.plotly import JSONDataset as PlainPlotly
+from PIL import Image
 
 from .atomic import AtomicFile
 
 
-class FigureDataset(AtomicFile, MatplotlibDataset):  # type: ignore[misc]
-    """A Matplotlib figure -> a picture; the options are those of kedro-datasets' `matplotlib.MatplotlibDataset`."""
+class _Figure(MatplotlibDataset):  # type: ignore[misc]
+    def load(self) -> Image.Image:
+        with Image.open(self._filepath) as picture:
+            picture.load()
+            return picture
+
+
+class FigureDataset(AtomicFile, _Figure):
+    """A Matplotlib figure -> a picture; loading gives the picture, a PIL image.
+
+    The options are those of kedro-datasets' `matplotlib.MatplotlibDataset`.
+    """
 
 
 class PlotlyDataset(AtomicFile, PlainPlotly):  # type: ignore[misc]

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
+from matplotlib.transforms import Affine2D, Bbox, TransformedBbox
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .captions import FOOTER, HEADER, INK, MARGIN, MUTED, Caption, page
+from .captions import DPI, FOOTER, HEADER, INK, MARGIN, MUTED, Caption, page
 
 GAP = 4  # pixels between tiles
 MIN_WIDTH = 640  # narrower pages would cut their captions
@@ -89,7 +92,7 @@ def _grid(
         for column, image in enumerate(row):
             x = column * (width + GAP) + (apart if column > 0 else 0) + (apart if column == columns - 1 else 0)
             canvas[top : top + height, x : x + width] = _ink(image, scale)
-    figure.figimage(canvas, left, FOOTER + 2 * GAP, cmap="gray", vmin=0, vmax=255, origin="upper")
+    figure.add_artist(_Pixels(figure, canvas, left, FOOTER + 2 * GAP))
     for top, label in zip(tops, labels, strict=False):
         y = 1 - (HEADER + 2 * GAP + top + height / 2) / page_height
         figure.text((left - 12) / page_width, y, label, size=9, color=INK, ha="right", va="center")
@@ -97,6 +100,30 @@ def _grid(
         for x, text in ((left, "original"), (left + content - width, "original")):
             figure.text((x + width / 2) / page_width, 1 - HEADER / page_height, text, size=8, color=MUTED, ha="center")
     return figure
+
+
+class _Pixels(BboxImage):
+    """Grey pixels (H, W) with their lower left corner at (left, bottom), in pixels of the figure.
+
+    A file of the figure's own size holds them as they are, unscaled: Matplotlib would resample them all the same,
+    which takes as long as the rest of a grid. At other sizes it does.
+    """
+
+    def __init__(self, figure: Figure, grey: NDArray[np.uint8], left: int, bottom: int) -> None:
+        height, width = grey.shape
+        place = Bbox.from_bounds(left / DPI, bottom / DPI, width / DPI, height / DPI)
+        super().__init__(TransformedBbox(place, figure.dpi_scale_trans), origin="upper", interpolation="nearest")
+        self.pixels = np.dstack([grey, grey, grey, np.full_like(grey, 255)])
+        self.set_data(self.pixels)
+
+    def make_image(
+        self, renderer: RendererBase, magnification: float = 1.0, unsampled: bool = False
+    ) -> tuple[NDArray[np.uint8], float, float, Affine2D]:
+        """As `matplotlib.image` documents it."""
+        extent, pixels = self.get_window_extent(renderer), self.pixels
+        if unsampled or magnification != 1 or (round(extent.height), round(extent.width)) != pixels.shape[:2]:
+            return super().make_image(renderer, magnification, unsampled)
+        return pixels[::-1], round(extent.x0), round(extent.y0), Affine2D()  # renderers count rows from the bottom
 
 
 def _ink(image: Tensor, scale: int) -> NDArray[np.uint8]:

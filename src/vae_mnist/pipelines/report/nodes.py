@@ -30,6 +30,7 @@ from ...sampling import interpolate, reconstruct, sample, traverse
 
 Partitions = dict[str, Callable[[], Checkpoint]]
 LazyFigures = dict[str, Callable[[], Figure]]
+LoadedPictures = dict[str, Callable[[], Image]]
 
 MAP_LIMIT = 20_000  # digits on the latent map
 
@@ -76,7 +77,13 @@ def draw_loss_curves(table: pd.DataFrame, card: dict[str, Any]) -> tuple[Figure,
 
 def draw_samples(checkpoints: Partitions, run: str, config: ReportConfig) -> tuple[LazyFigures, Figure]:
     """A grid of samples for every epoch, all from the same codes, and the newest once more."""
-    return _one_an_epoch("sample", checkpoints, lambda checkpoint: _samples(checkpoint, run, config))
+
+    def draw(checkpoint: Checkpoint) -> Figure:
+        images = sample(model_from_checkpoint(checkpoint), config.sample_side**2, seed=config.seed)
+        caption = _caption("Samples from the prior (pixel means)", run, checkpoint)
+        return sample_grid(images, config.sample_side, caption)
+
+    return _one_an_epoch("sample", checkpoints, draw)
 
 
 def draw_reconstructions(
@@ -131,18 +138,12 @@ def draw_traversal(checkpoints: Partitions, test_digits: Digits, run: str, confi
     return traversal_grid(images, labels, _caption(title, run, checkpoint))
 
 
-def animate_samples(checkpoints: Partitions, run: str, config: ReportConfig) -> list[Image]:
+def animate_samples(samples: LoadedPictures, config: ReportConfig) -> list[Image]:
     """The sample grids as one animation, thinned evenly to at most `animation_frames` epochs."""
-    names = list(checkpoints)
+    names = sorted(samples, key=lambda name: (len(name), name))  # epoch 1000 after 999
     count = min(len(names), config.animation_frames)
     chosen = [names[round(at)] for at in torch.linspace(0, len(names) - 1, count).tolist()] if count > 1 else names[-1:]
-    figures = (_samples(checkpoints[name](), run, config) for name in chosen)
-    return animation(figures, config.animation_frame_ms)
-
-
-def _samples(checkpoint: Checkpoint, run: str, config: ReportConfig) -> Figure:
-    images = sample(model_from_checkpoint(checkpoint), config.sample_side**2, seed=config.seed)
-    return sample_grid(images, config.sample_side, _caption("Samples from the prior (pixel means)", run, checkpoint))
+    return animation((samples[name]() for name in chosen), config.animation_frame_ms)
 
 
 def _one_an_epoch(

@@ -63,7 +63,7 @@ def create_pipeline() -> Pipeline:
             ),
             Node(
                 animate_samples,
-                inputs=["checkpoints", run, report],
+                inputs=["samples", report],
                 outputs="samples_animation",
                 name="animate_samples",
             ),
