@@ -24,6 +24,7 @@ NAMES = {
     "origin": "1. `torchvision.datasets.MNIST`, `ToTensor`, `DataLoader`, Adam",
     "pythae_trainer": "2. pythae, its own trainer",
     "ours": "3. ours",
+    "compiled": "3. ours, with `train.compile`",
     "jax_scan": "4. JAX, one compiled scan an epoch, optax",
     "floor": "5. the floor: the matrix products alone",
     "launches": "6. another: ours, its kernels with next to nothing to do",

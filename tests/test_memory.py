@@ -47,7 +47,7 @@ def begin(hidden, latent, batch, precision):
     model = ModelConfig(name="vae", hidden_dim=hidden, latent_dim=latent)
     config = TrainConfig(epochs=1, batch_size=batch, learning_rate=1e-3, schedule="constant", warmup_steps=0,
                          adam_beta1=0.9, adam_beta2=0.999, output_bias="random", precision=precision, device="cpu",
-                         seed=0, resume=True, threads="auto", processes=1)
+                         seed=0, resume=True, threads="auto", processes=1, compile=False)
     images = torch.empty(1, *shape, dtype=torch.uint8)
     return start(model, config, images, cpu, resolve_precision(precision, cpu)), config
 

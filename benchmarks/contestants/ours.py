@@ -27,10 +27,12 @@ def parameters(group: str) -> dict[str, object]:
 class Ours(Contestant):
     """`vae_mnist.training.train`; an epoch's seconds are those of its history."""
 
-    model: ClassVar[Mapping[str, object]] = {}  # what differs from conf/base
+    # what differs from conf/base
+    model: ClassVar[Mapping[str, object]] = {}
+    train: ClassVar[Mapping[str, object]] = {}
 
     def __init__(self, folder: Path, device: str) -> None:
-        changes: dict[str, object] = {"epochs": 10_000, "device": device, "precision": "float32"}
+        changes: dict[str, object] = {"epochs": 10_000, "device": device, "precision": "float32", **self.train}
         if threads := os.environ.get("TRAIN_THREADS"):
             changes["threads"] = int(threads)
         config = TrainConfig(**parameters("train") | changes)

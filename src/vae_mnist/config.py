@@ -74,6 +74,7 @@ class TrainConfig(ParameterGroup):
     resume: bool
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
     processes: Annotated[int, Field(ge=1, le=64)]
+    compile: bool
 
 
 class EvaluateConfig(ParameterGroup):

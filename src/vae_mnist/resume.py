@@ -9,7 +9,7 @@ from .config import ParameterGroup
 from .errors import ResumeError
 
 # What may differ when a run goes on: it changes how long or where, not what is computed.
-FREE_SETTINGS = frozenset({"train.epochs", "train.resume", "train.device", "train.threads", "train.processes"})
+FREE_SETTINGS = frozenset(f"train.{name}" for name in ("epochs", "resume", "device", "threads", "processes", "compile"))
 LENGTH = "train.epochs"  # is not free where the learning rate falls towards the end
 
 

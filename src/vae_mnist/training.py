@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .batches import Batch, Batches
 from .checkpoints import FORMAT_VERSION, Checkpoint, check_optimizer, check_scaler, check_tensors
@@ -17,7 +17,8 @@ from .config import ModelConfig, ObjectiveConfig, TrainConfig
 from .devices import Precision, thread_count, threads
 from .distributed import ALONE, Team
 from .errors import CheckpointError, NonFiniteLossError
-from .losses import NegativeElbo, negative_elbo
+from .forward import Forward, forward_pass
+from .losses import NegativeElbo
 from .metrics import LossParts, loss_parts
 from .models import VAE, build_model
 from .preprocessing import mean_image
@@ -54,7 +55,7 @@ def train(
         state: where training stands; changed in place.
         images: "train", "test" and perhaps "validation" -> (N, C, H, W) uint8 on the model's device.
         objective: the loss.
-        config: epochs, batch size, threads.
+        config: epochs, batch size, threads, compile.
         precision: of the forward pass.
         progress: wraps the batches of an epoch, to show them pass.
         team: the processes that train together, each calling this with the same state and images.
@@ -66,21 +67,21 @@ def train(
         NonFiniteLossError: with epoch and step; the state of the epoch before was the last one yielded.
     """
     batches = Batches(images["train"], state.model.latent_dim, config.batch_size, state.generator, team)
-    network = team.wrap(state.model)
+    forward = forward_pass(team.wrap(state.model), objective.beta, precision, compiled=config.compile)
     for epoch in range(state.epoch + 1, config.epochs + 1):
         with threads(thread_count(config.threads)):
             before, updates, started = _contents(state), _updates(state), perf_counter()
             state.model.train()
             sums = torch.empty(len(batches), 2, device=images["train"].device)  # nats: reconstruction, KL
             rates = learning_rates(config, epoch, len(batches))
-            steps = _steps(state, network, progress(batches, epoch), rates, objective.beta, precision, team)
+            steps = _steps(state, forward, progress(batches, epoch), rates, precision, team)
             for step, terms in enumerate(steps):
                 sums[step, 0], sums[step, 1] = terms.reconstruction.detach().sum(), terms.kl.detach().sum()
             team.add_up(sums)
             # One look at the end of the epoch: asking after each step would make a GPU wait for the host.
             if not torch.isfinite(sums).all() or _first_non_finite(state) is not None:
                 _put(before, state)
-                raise _where_it_broke(state, network, batches, rates, objective.beta, precision, epoch)
+                raise _where_it_broke(state, forward, batches, rates, precision, epoch)
             skipped = len(batches) - (_updates(state) - updates)  # by the gradient scaler: float16 overflowed
             seconds = perf_counter() - started
             _set_rate(state, config.learning_rate)  # what a checkpoint says does not depend on where it was taken
@@ -94,19 +95,16 @@ def train(
 
 def _steps(
     state: TrainingState,
-    network: nn.Module,
+    forward: Forward,
     batches: Iterable[Batch],
     rates: Iterable[float],
-    beta: float,
     precision: Precision,
     team: Team,
 ) -> Iterator[NegativeElbo]:
     """One update a batch; yields the losses of this process's part of it, (B,) nats each."""
     for batch, rate in zip(batches, rates, strict=True):
         with precision.products():
-            with torch.autocast(batch.images.device.type, precision.autocast, enabled=precision.autocast is not None):
-                output = network(batch.images, batch.noise)
-            terms = negative_elbo(output, batch.images, beta, check_range=False)
+            terms = forward(batch)
             state.optimizer.zero_grad(set_to_none=True)
             # The mean over the whole batch: a team averages over its processes, however few images one has.
             state.scaler.scale(terms.loss.sum() * team.size / batch.total).backward()
@@ -228,17 +226,16 @@ def _first_non_finite(state: TrainingState) -> str | None:
 
 def _where_it_broke(
     state: TrainingState,
-    network: nn.Module,
+    forward: Forward,
     batches: Batches,
     rates: list[float],
-    beta: float,
     precision: Precision,
     epoch: int,
 ) -> NonFiniteLossError:
     """Train an epoch that went wrong once more, now with a look at each step."""
     what, step, reconstruction, kl = "loss, a gradient or a weight", 0, float("nan"), float("nan")
     team = batches.team
-    for step, terms in enumerate(_steps(state, network, batches, rates, beta, precision, team), start=1):  # noqa: B007
+    for step, terms in enumerate(_steps(state, forward, batches, rates, precision, team), start=1):  # noqa: B007
         parts = torch.stack([terms.reconstruction.sum(), terms.kl.sum(), torch.ones_like(terms.kl).sum()])
         *sums, count = team.add_up(parts.detach()).tolist()
         reconstruction, kl = (part / count for part in sums)

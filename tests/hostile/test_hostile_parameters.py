@@ -281,6 +281,7 @@ def try_out(project, base, mutant, number):
             values["train.batch_size"] < 20
             or values["train.threads"] not in (1, 2, "auto")
             or values["train.processes"] > 1
+            or values["train.compile"]
         ):
             return "large"
         result = project.invoke("--pipeline=train", "--params=" + words)
