@@ -403,11 +403,12 @@ def test_settings_hash_changes_with_any_setting():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("precision", ["auto", "float32", "tf32", "float16"])
-def test_training_runs_on_a_card(splits, precision):
+def test_training_runs_on_a_card(splits, precision, compiled):
     device = devices.resolve_device("cuda")
     chosen = devices.resolve_precision(precision, device)
-    cfg = config(epochs=3, precision=precision, device="cuda")
+    cfg = config(epochs=3, precision=precision, device="cuda", compile=compiled)
     state = training.start(MODEL, cfg, splits["train"], device, chosen)
     on_card = {split: images.to(device) for split, images in splits.items()}
     *_, state = training.train(state, on_card, ObjectiveConfig(beta=1.0), cfg, chosen)
