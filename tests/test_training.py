@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vae_mnist import devices, resume, training
+from vae_mnist import devices, forward, resume, training
 from vae_mnist.checkpoints import model_from_checkpoint, read_checkpoint, write_checkpoint
 from vae_mnist.config import ModelConfig, ObjectiveConfig, TrainConfig
 from vae_mnist.errors import CheckpointError, NonFiniteLossError, ResumeError
@@ -101,7 +101,7 @@ def test_train_loss_is_the_average_over_images_with_a_ragged_last_batch(splits, 
     """450 images in batches of 100: averaging batch averages would count the last 50 images twice."""
     seen = []
     monkeypatch.setattr(
-        training,
+        forward,
         "negative_elbo",
         lambda *args, **kwargs: seen.append(negative_elbo(*args, **kwargs)) or seen[-1],
     )

@@ -197,6 +197,7 @@ def params_mutant(rng, base):
         "5",
         "train.5",
         "train.resume",
+        "train.compile",
     ]
     key = rng.choice([*keys, misspelt(rng, rng.choice(keys))])
     return Mutant("params", key, f"{key}={rng.choice(PIECES)}", {key.rpartition(".")[2], key.partition(".")[0]})
@@ -242,7 +243,7 @@ def out_of_range(parameters, places):
                 low, high = BOUNDS[key]
                 if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                     wrong.append(f"{key}={value!r}")
-            elif key not in BOUNDS and not isinstance(value, bool if name == "resume" else str):
+            elif key not in BOUNDS and not isinstance(value, bool if name in ("resume", "compile") else str):
                 wrong.append(f"{key}={value!r}")
     wrong += [
         f"{key}={value!r}" for key, value in places.items() if key != "run" and not (isinstance(value, str) and value)
