@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from vae_mnist import VAE
 from vae_mnist.batches import Batch
@@ -79,6 +80,20 @@ def test_a_compiled_step_that_breaks_is_named(splits):
     """The epoch is trained again, and stops at the same step."""
     with pytest.raises(NonFiniteLossError, match=r"learning rate 1e\+20, float32"):
         run(splits, config(compile=True).model_copy(update={"learning_rate": 1e20}))
+
+
+class Broken(nn.Module):
+    """Fails for a reason that is not the compiler's."""
+
+    @torch.compiler.disable
+    def forward(self, images, noise):
+        raise RuntimeError(f"can't allocate memory for {images.shape} and {noise.shape}")
+
+
+def test_what_fails_beside_the_compiler_is_not_laid_at_its_door(splits):
+    forward = forward_pass(Broken(), 1.0, resolve_precision("float32", CPU), compiled=True)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        forward(batch(splits["train"][:10]))
 
 
 def test_without_a_compiler_the_run_says_what_it_needs(project, tmp_path):

@@ -26,6 +26,9 @@ def forward_pass(network: nn.Module, beta: float, precision: Precision, *, compi
         beta: weight of the KL term.
         precision: of the forward pass.
         compiled: by `torch.compile`, as the first batch comes; losses differ from the plain pass by rounding alone.
+
+    Raises:
+        ConfigError: from the first batch on, where it cannot be compiled.
     """
 
     def plain(images: Tensor, noise: Tensor) -> NegativeElbo:
@@ -50,6 +53,8 @@ class _Compiled:
         return (self.fast if len(batch.images) == self.size else self.plain)(batch.images, batch.noise)
 
     def _first(self, batch: Batch) -> NegativeElbo:
+        from torch._dynamo.exc import TorchDynamoException  # slow to import; of all of the compiler's errors
+
         _keep_code_at_home()
         options: dict[str, str | int | bool | Callable[..., object]] = {
             # A card waits for Python between small kernels; a graph launches all of them at once.
@@ -59,7 +64,7 @@ class _Compiled:
         self.fast, self.size = torch.compile(self.plain, options=options, dynamic=False), len(batch.images)
         try:
             return self.fast(batch.images, batch.noise)
-        except RuntimeError as error:  # of all compilers' errors
+        except TorchDynamoException as error:
             said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
             raise ConfigError(
                 f"train.compile: torch.compile failed: {said} It needs a C++ compiler on a CPU, Triton on a CUDA card. "
