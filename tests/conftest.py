@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,18 @@ class Project:
 
     def path(self, *parts):
         return self.root.joinpath("data", *parts)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folder(tmp_path_factory):
+    """Where temporary files of the tests and of the processes they start go; none may stay."""
+    folder = tmp_path_factory.mktemp("temporary")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)  # what Python has chosen before
+        yield folder
+    left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    assert left == []
 
 
 @pytest.fixture(scope="session")

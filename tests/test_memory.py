@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import torch
@@ -29,7 +30,7 @@ SHAPE = (1, 28, 28)
 
 # Each case in a process of its own, forked before torch has threads: the peak of a process never falls again.
 MEASURE = """
-import json, os, resource, sys, tempfile
+import json, os, resource, sys
 from pathlib import Path
 import torch
 from vae_mnist.checkpoints import write_checkpoint
@@ -41,7 +42,7 @@ from vae_mnist.sampling import decode, prior_codes
 from vae_mnist.training import snapshot, start, train
 
 torch.set_num_threads(1)
-cpu, shape = torch.device("cpu"), (1, 28, 28)
+cpu, shape, folder = torch.device("cpu"), (1, 28, 28), Path(sys.argv[2])
 
 def begin(hidden, latent, batch, precision):
     model = ModelConfig(name="vae", hidden_dim=hidden, latent_dim=latent)
@@ -57,7 +58,7 @@ def training(count, batch, hidden, latent, precision="float32"):
     splits = {"train": images, "test": images[:10]}
     for state in train(state, splits, ObjectiveConfig(beta=1.0), config, resolve_precision(precision, cpu)):
         copy = snapshot(state, {}, {"sha256": {"train": ""}})
-        write_checkpoint(copy, Path(tempfile.mkdtemp()) / "c.pt")
+        write_checkpoint(copy, folder / "c.pt")
 
 def weighting(count, samples, chunk, hidden, latent):
     images = torch.full((count, *shape), 255, dtype=torch.uint8)
@@ -69,7 +70,7 @@ def generating(count, hidden, latent):
     state, _ = begin(hidden, latent, 1, "float32")
     codes = prior_codes(state.model, count)
     tensors = {"images": decode(state.model, codes), "codes": codes}
-    TensorsDataset(filepath=tempfile.mkdtemp() + "/digits.safetensors").save(tensors)
+    TensorsDataset(filepath=str(folder / "digits.safetensors")).save(tensors)
 
 def decoding(count, hidden, latent):
     state, _ = begin(hidden, latent, 1, "float32")
@@ -96,9 +97,9 @@ SMALL = {"training": (4, 2, 8, 2), "weighting": (4, 2, 2, 8, 2), "generating": (
 def measured(*cases):
     """Peak growth of each case (name, *arguments), bytes."""
     words = json.dumps([(name, SMALL[name], case) for name, *case in cases])
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", MEASURE, words], capture_output=True, text=True, check=False
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-W", "ignore", "-c", MEASURE, words, folder]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return [int(line) for line in result.stdout.split()]
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, NoReturn, cast
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -26,7 +27,7 @@ from .checkpoints import Checkpoint, checkpoint_name, read_checkpoint, write_che
 from .config import ModelConfig, ObjectiveConfig, TrainConfig
 from .devices import resolve_device, resolve_precision
 from .distributed import ALONE, Team, join_team
-from .errors import DataError, VaeMnistError, WorkerError
+from .errors import DataError, VaeMnistError, WorkerError, WriteError
 from .files import atomic_write
 from .preprocessing import Digits, check_data_card, digits_sha256
 from .resume import run_settings
@@ -69,10 +70,10 @@ def train_in_processes(job: Job, checkpoint: Checkpoint | None, count: int) -> I
 
     Raises:
         WorkerError: a process died; with its traceback.
+        WriteError: there is no room for what they hand to each other.
         VaeMnistError: what a process raised.
     """
-    with _shared_folder() as folder:
-        (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
+    with _shared_folder(job) as folder:
         if checkpoint is not None:
             write_checkpoint(checkpoint, folder / CHECKPOINT)
         failures: list[BaseException] = []
@@ -98,8 +99,9 @@ def work(folder: Path, parent: int) -> None:
     threading.Thread(target=_end_with, args=(folder, parent), daemon=True).start()
     try:
         job = Job(*json.loads((folder / JOB).read_text(encoding="utf-8")))
+        checkpoint = read_checkpoint(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else None
         with join_team() as team:
-            for state in _epochs(job, folder / CHECKPOINT, team):
+            for state in _epochs(job, checkpoint, team):
                 if team.rank == 0:
                     while any(folder.glob("vae_epoch_*.pt")):  # one at a time: the disk may be slower than training
                         time.sleep(LOOK_SECONDS)
@@ -125,28 +127,23 @@ def leading(job: Job | None, checkpoint: Checkpoint | None = None) -> Iterator[T
     if not launched():
         yield ALONE
         return
-    with tempfile.TemporaryDirectory() as folder, join_team() as team:
-        path = Path(folder, CHECKPOINT)
-        if checkpoint is not None:
-            write_checkpoint(checkpoint, path)
+    with join_team() as team:
         team.from_first(json.dumps(job).encode())
-        team.from_first(path.read_bytes() if checkpoint is not None else b"")
+        team.from_first(_as_bytes(checkpoint))
         yield team
 
 
 @record
 def follow() -> None:
     """Be another of torchrun's processes: train along until the first is done."""
-    with tempfile.TemporaryDirectory() as folder, join_team() as team:
+    with join_team() as team:
         job = json.loads(team.from_first(b""))
-        checkpoint = Path(folder, CHECKPOINT)
-        if content := team.from_first(b""):
-            checkpoint.write_bytes(content)
+        checkpoint = _from_bytes(team.from_first(b""))
         for _ in _epochs(Job(*job), checkpoint, team) if job is not None else ():
             pass
 
 
-def _epochs(job: Job, checkpoint: Path, team: Team) -> Iterator[TrainingState]:
+def _epochs(job: Job, checkpoint: Checkpoint | None, team: Team) -> Iterator[TrainingState]:
     """Train along with the team, one state an epoch."""
     model, objective, config = job.groups()
     device = resolve_device(config.device)
@@ -155,8 +152,8 @@ def _epochs(job: Job, checkpoint: Path, team: Team) -> Iterator[TrainingState]:
     precision = resolve_precision(config.precision, device)
     images = _mapped_images(job, team)
     state = start(model, config, images["train"], device, precision)
-    if checkpoint.exists():
-        restore(state, read_checkpoint(checkpoint))
+    if checkpoint is not None:
+        restore(state, checkpoint)
     images = {split: each.to(device) for split, each in images.items()}
     progress: Progress = progress_bar if team.rank == 0 else lambda batches, _: batches
     yield from train(state, images, objective, config, precision, progress, team)
@@ -187,14 +184,46 @@ def _mapped_images(job: Job, team: Team) -> dict[str, torch.Tensor]:
 
 
 @contextmanager
-def _shared_folder() -> Iterator[Path]:
+def _shared_folder(job: Job) -> Iterator[Path]:
     """A folder for what processes hand to each other; they end when the job in it goes."""
-    folder = Path(tempfile.mkdtemp(prefix="vae_mnist-"))
+    with _temporary_folder() as folder:
+        with atomic_write(folder / JOB) as temporary:
+            temporary.write_text(json.dumps(job), encoding="utf-8")
+        try:
+            yield folder
+        finally:
+            (folder / JOB).unlink(missing_ok=True)
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="vae_mnist-"))
+    except OSError as error:
+        raise WriteError(
+            f"training processes hand each other files in a temporary folder, and it cannot be made: {error}. Make "
+            "room there, or name another place in the environment variable TMPDIR, and type the same command again."
+        ) from error
     try:
         yield folder
     finally:
-        (folder / JOB).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _as_bytes(checkpoint: Checkpoint | None) -> bytes:
+    if checkpoint is None:
+        return b""
+    with _temporary_folder() as folder:
+        write_checkpoint(checkpoint, folder / CHECKPOINT)
+        return (folder / CHECKPOINT).read_bytes()
+
+
+def _from_bytes(content: bytes) -> Checkpoint | None:
+    if not content:
+        return None
+    with _temporary_folder() as folder:
+        (folder / CHECKPOINT).write_bytes(content)
+        return read_checkpoint(folder / CHECKPOINT)
 
 
 def _wanted(folder: Path) -> bool:
@@ -228,6 +257,8 @@ def _launch(folder: Path, count: int, failures: list[BaseException]) -> None:
         rdzv_configs={"rank": 0},
         local_addr="127.0.0.1",
         max_restarts=0,
+        # Its own choice is a new folder a run, which stays.
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder)),
     )
     try:
         elastic_launch(config, sys.executable)("-m", __name__, str(folder), str(os.getpid()))

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ import psutil
 import pytest
 
 from vae_mnist.checkpoints import read_checkpoint
+from vae_mnist.errors import WriteError
+from vae_mnist.workers import Job, train_in_processes
 
 from ..conftest import as_params, without_coverage
 from .test_signals import MANY, running, wait_for
@@ -99,6 +102,12 @@ def broken(project, line):
     return project.kedro("run", TRAIN, as_params(train__processes=2), env=environment)
 
 
+def test_without_a_temporary_folder_the_run_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(WriteError, match=r"it cannot be made: .*missing.* environment variable TMPDIR"):
+        next(train_in_processes(Job({}, {}, {}, {}, {}), None, 2))
+
+
 def test_an_exception_in_a_process_is_shown_with_its_traceback(ingested):
     result = broken(ingested, "1 / 0")
     assert result.returncode == 1
@@ -168,7 +177,8 @@ def machine(project, number, port, pipeline=TRAIN, **overrides):
     """What is typed on one of two machines; a group of processes of its own."""
     command = [
         *(sys.executable, "-m", "torch.distributed.run", "--nnodes=2", f"--node-rank={number}", "--nproc-per-node=2"),
-        *("--master-addr=127.0.0.1", f"--master-port={port}", "-m", "vae_mnist", pipeline, as_params(**overrides)),
+        *("--master-addr=127.0.0.1", f"--master-port={port}", f"--log-dir={project.root / 'torchrun'}"),
+        *("-m", "vae_mnist", pipeline, as_params(**overrides)),
     ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = without_coverage() | {"PYTHONPATH": str(project.root / "src")}

@@ -182,6 +182,7 @@ def test_a_kill_before_any_file_operation_loses_nothing(project):
 
 @pytest.mark.slow
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 def test_a_hundred_kills_at_random_instants(project):
     tally = kill_at_random(project, kills=100, seed=0)
     print("random instants:", dict(tally))
@@ -190,6 +191,7 @@ def test_a_hundred_kills_at_random_instants(project):
 
 @pytest.mark.slow
 @pytest.mark.soak
+@pytest.mark.timeout(0)
 def test_a_kill_before_every_single_file_operation(project):
     tally = kill_at_operations(project, lambda count: range(1, count + 1))
     print("every file operation:", dict(tally))
