@@ -1,5 +1,7 @@
 """The compiled forward pass: the same losses but for rounding, the same promises, real compilers."""
 
+import re
+
 import pandas as pd
 import pytest
 import torch
@@ -96,12 +98,24 @@ def test_what_fails_beside_the_compiler_is_not_laid_at_its_door(splits):
         forward(batch(splits["train"][:10]))
 
 
-def test_without_a_compiler_the_run_says_what_it_needs(project, tmp_path):
-    env = {"CXX": "/no/such/compiler", CACHE: str(tmp_path)}
+@pytest.mark.parametrize(
+    ("commands", "said"),
+    [
+        ("exit 127", r"InvalidCxxCompiler: "),
+        ("trap '' XFSZ; ulimit -f 8", r"CppCompileError: C\+\+ compile error; .* error: .*File too large\. It needs "),
+    ],
+    ids=["missing", "without room"],
+)
+def test_without_a_compiler_that_works_the_run_says_what_it_needs(project, tmp_path, commands, said):
+    compiler = tmp_path / "g++"
+    compiler.write_text(f'#!/bin/sh\n{commands}\nexec g++ "$@"\n')
+    compiler.chmod(0o755)
+    env = {"CXX": str(compiler), CACHE: str(tmp_path / "cache")}
     result = project.kedro("run", "--pipelines=ingest,train", as_params(train__compile=True), env=env)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].startswith("Error: train.compile: torch.compile failed: InvalidCxxCompiler: ")
-    assert result.stderr.rstrip().endswith("Use --params=train.compile=false.")
+    error = result.stderr.splitlines()[-1]
+    assert re.match(f"Error: train\\.compile: torch\\.compile failed: {said}", error), error
+    assert error.endswith("Use --params=train.compile=false.")
 
 
 def test_two_processes_compile_too_and_keep_their_code_in_the_users_own_folder(project, tmp_path, monkeypatch):

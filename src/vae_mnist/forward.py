@@ -65,10 +65,12 @@ class _Compiled:
         try:
             return self.fast(batch.images, batch.noise)
         except TorchDynamoException as error:
-            said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            compiler = [line for line in lines[1:] if " error: " in line][:1]  # what it said of why
+            said = "; ".join([lines[0], *compiler])
             raise ConfigError(
-                f"train.compile: torch.compile failed: {said} It needs a C++ compiler on a CPU, Triton on a CUDA card. "
-                "Use --params=train.compile=false."
+                f"train.compile: torch.compile failed: {said}. It needs a C++ compiler on a CPU, Triton on a CUDA "
+                "card. Use --params=train.compile=false."
             ) from error
 
 
