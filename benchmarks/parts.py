@@ -15,6 +15,7 @@ from typing import Any
 
 from vae_mnist.cli import SPINS
 from vae_mnist.preprocessing import RawDigits
+from vae_mnist.runs import LOCK
 
 from .digits import lay_out
 from .processes import ROOT, Cost, contestant, run
@@ -270,13 +271,17 @@ def processes(settings: Settings) -> Result:
 def parts_of_run(folder: Path, run_name: str, wall_seconds: float) -> dict[str, float]:
     """Seconds of what a run that has just ended did one after the other, as its files' times say."""
     data, ended = folder / "data", time.time()
+    models = data / "06_models" / run_name
+    began = (models / LOCK).stat().st_mtime  # taken as the first node is about to run
     digits = (data / "05_model_input" / "data_card.json").stat().st_mtime
-    trained = max(path.stat().st_mtime for path in (data / "06_models" / run_name).iterdir())
+    trained = max(path.stat().st_mtime for path in models.iterdir())
     return {
-        "start and ingest": digits - (ended - wall_seconds),
+        "start": began - (ended - wall_seconds),
+        "ingest": digits - began,
         "training, with test losses and checkpoints": trained - digits,
         "the training passes alone": sum(history_of(folder, run_name, "seconds")),
-        "evaluation and report": ended - trained,
+        "evaluation, report and end": ended - trained,
+        "all but ingest and training": wall_seconds - (trained - began),
     }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from vae_mnist import plots
@@ -94,6 +95,33 @@ def test_a_grid_saved_at_twice_the_size_is_the_same_page():
     small = pixels(figure)[middle].astype(int)
     assert np.abs(large[::2, ::2][middle] - small).max() <= 1
     assert np.abs(large[1::2, 1::2][middle] - small).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"dpi": 200}, {"bbox_inches": "tight", "pad_inches": 0.3}, {"facecolor": "0.5"}]
+)
+def test_a_grid_is_written_in_grey_with_the_pixels_that_have_a_colour_elsewhere(options):
+    figure = plots.sample_grid(torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(0)), 8, CAPTION)
+    files = io.BytesIO(), io.BytesIO()
+    words = {"metadata": {"Title": "digits", "Software": None}, "pil_kwargs": {"compress_level": 1}}
+    figure.savefig(files[0], format="png", **words, **options)
+    FigureCanvasAgg(figure)
+    figure.savefig(files[1], format="png", **words, **options)
+    grey, coloured = map(Image.open, files)
+    assert (grey.mode, coloured.mode) == ("L", "RGBA")
+    assert np.array_equal(np.asarray(grey.convert("RGBA")), np.asarray(coloured))
+    assert grey.text == coloured.text == {"Title": "digits"}
+    assert grey.info["dpi"] == coloured.info["dpi"]
+
+
+def test_what_has_a_colour_or_shows_the_page_below_keeps_it():
+    digits, file = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)), io.BytesIO()
+    for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255)):
+        figure = plots.sample_grid(digits, 2, CAPTION)
+        figure.patch.set_facecolor([part / 255 for part in colour])
+        assert picture(figure).convert("RGB").getpixel((0, 0)) == colour
+    plots.sample_grid(digits, 2, CAPTION).savefig(file, format="png", transparent=True)
+    assert Image.open(file).getpixel((0, 0))[3] == 0
 
 
 def test_a_vector_file_holds_the_digits():
