@@ -1,6 +1,7 @@
 """Real digits, a real project folder, real `kedro` processes."""
 
 import contextlib
+import getpass
 import os
 import shutil
 import subprocess
@@ -111,8 +112,8 @@ def temporary_folder(tmp_path_factory):
         patch.setenv("TMPDIR", str(folder))
         patch.setattr(tempfile, "tempdir", None)  # what Python has chosen before
         yield folder
-    left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
-    assert left == []
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    assert left <= {f"torchinductor_{getpass.getuser()}"}  # PyTorch makes it, and leaves it empty, with each optimizer
 
 
 @pytest.fixture(scope="session")

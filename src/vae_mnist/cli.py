@@ -1,7 +1,9 @@
 """`kedro run` with an end a person can read: one message for our own errors, one line after Ctrl-C or SIGTERM."""
 
+import atexit
 import copy
 import functools
+import gc
 import os
 import signal
 import threading
@@ -32,6 +34,7 @@ def _plain_end(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+        atexit.register(gc.freeze)  # or Python's end takes a second to look through a million objects for cycles
         with warnings.catch_warnings(), _signals_stop():
             # `--pipeline=` is promised to our users and works; `--pipelines=` does as well.
             warnings.filterwarnings(
