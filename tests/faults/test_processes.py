@@ -192,15 +192,18 @@ def machine(project, number, port, pipeline=TRAIN, **overrides):
 
 def test_two_machines_train_one_model(ingested):
     ingested.run(TRAIN, run="one", **ODD)
-    port, params = free_port(), ODD | {"run": "two", "train__processes": 3}  # torchrun's four hold
-    with machine(ingested, 0, port, **params) as first, machine(ingested, 1, port, **params) as second:
-        outputs = [each.communicate(timeout=300) for each in (first, second)]
-    assert (first.returncode, second.returncode) == (0, 0), outputs
+    for epochs in (1, 2):  # the second run goes on from the first one's checkpoint
+        port = free_port()
+        params = ODD | {"run": "two", "train__processes": 3, "train__epochs": epochs}  # torchrun's four processes hold
+        with machine(ingested, 0, port, **params) as first, machine(ingested, 1, port, **params) as second:
+            outputs = [each.communicate(timeout=300) for each in (first, second)]
+        assert (first.returncode, second.returncode) == (0, 0), outputs
     assert losses(ingested, "two") == pytest.approx(losses(ingested, "one"), rel=1e-4)
     assert "epoch 2/2" in outputs[0][0]
     assert "epoch" not in outputs[1][0], "the first process alone tells"
-    (record,) = json.loads(ingested.path("07_model_output", "two", "run_record.json").read_text())
-    assert record["exit"] == "finished"
+    assert "goes on after epoch 1" in outputs[0][0]
+    records = json.loads(ingested.path("07_model_output", "two", "run_record.json").read_text())
+    assert [record["exit"] for record in records] == ["finished", "finished"]
 
 
 def test_nothing_to_train_sends_the_other_machine_home(finished):
