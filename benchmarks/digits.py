@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vae_mnist.data.images import Digits, RawDigits
 from vae_mnist.datasets.mnist import MnistDataset, read_files
-from vae_mnist.preprocessing import Digits, RawDigits
 
 
 def find_digits(root: Path) -> RawDigits:

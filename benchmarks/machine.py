@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import torch
 
-from vae_mnist.runs import code_version
+from vae_mnist.project.runs import code_version
 
 PACKAGES = ("torch", "torchvision", "kedro", "numpy", "pythae", "jax", "jaxlib", "optax")
 

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vae_mnist.cli import SPINS
-from vae_mnist.preprocessing import RawDigits
-from vae_mnist.runs import LOCK
+from vae_mnist.data.images import RawDigits
+from vae_mnist.project.runs import LOCK
 
 from .digits import lay_out
 from .processes import ROOT, Cost, contestant, run

@@ -1,6 +1,6 @@
 import torch
 
-from vae_mnist.batches import Batches
+from vae_mnist.training.batches import Batches
 
 
 def batches(count=10, batch_size=4, seed=0):

@@ -9,11 +9,12 @@ import zipfile
 import pytest
 import torch
 
-from vae_mnist import VAE, checkpoints, interpolate, load_model
-from vae_mnist.archives import seal
-from vae_mnist.checkpoints import model_from_checkpoint, read_checkpoint, write_checkpoint
+from vae_mnist import VAE, interpolate, load_model
+from vae_mnist.data.images import Digits
 from vae_mnist.errors import CheckpointError, DamagedCheckpointError, DataError
-from vae_mnist.preprocessing import Digits
+from vae_mnist.storage import checkpoints
+from vae_mnist.storage.archives import seal
+from vae_mnist.storage.checkpoints import model_from_checkpoint, read_checkpoint, write_checkpoint
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 
-from vae_mnist.checkpoints import read_checkpoint
 from vae_mnist.pipeline_registry import register_pipelines
+from vae_mnist.storage.checkpoints import read_checkpoint
 
 from .conftest import ROOT, as_params
 

@@ -3,7 +3,7 @@ import copy
 import pytest
 from omegaconf import OmegaConf
 
-from vae_mnist.config import GROUPS, parameter_problems, unreadable
+from vae_mnist.config.parameters import GROUPS, parameter_problems, unreadable
 
 from .conftest import ROOT
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 import yaml
 
-from vae_mnist import devices
-from vae_mnist.config import TrainConfig
-from vae_mnist.devices import resolve_device, resolve_precision
+from vae_mnist.config.parameters import TrainConfig
 from vae_mnist.errors import ConfigError
+from vae_mnist.training import machine as devices
+from vae_mnist.training.machine import resolve_device, resolve_precision
 
 from .conftest import ROOT
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from vae_mnist.errors import WriteError
-from vae_mnist.files import acquire_lock, atomic_write, remove_leftovers
+from vae_mnist.storage.atomic import acquire_lock, atomic_write, remove_leftovers
 
 from .conftest import without_coverage
 
@@ -110,7 +110,7 @@ def test_what_a_killed_writer_leaves_is_known_as_such(tmp_path):
     code = """
 import os, signal, sys
 from pathlib import Path
-from vae_mnist.files import atomic_write
+from vae_mnist.storage.atomic import atomic_write
 with atomic_write(Path(sys.argv[1])):
     os.kill(os.getpid(), signal.SIGKILL)
 """

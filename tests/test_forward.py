@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from vae_mnist import VAE
-from vae_mnist.batches import Batch
-from vae_mnist.checkpoints import read_checkpoint, write_checkpoint
-from vae_mnist.devices import resolve_precision
 from vae_mnist.errors import NonFiniteLossError
-from vae_mnist.forward import CACHE, forward_pass
+from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
+from vae_mnist.training.batches import Batch
+from vae_mnist.training.machine import resolve_precision
+from vae_mnist.training.step import CACHE, forward_pass
 
 from .conftest import as_params
 from .test_training import CPU, config, run, same

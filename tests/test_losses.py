@@ -7,9 +7,9 @@ import torch
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 from torch.nn import functional
 
-from vae_mnist import losses
 from vae_mnist.errors import InputError
 from vae_mnist.models import VAEOutput
+from vae_mnist.objectives import elbo as losses
 
 GENERATOR = torch.Generator().manual_seed(1)
 

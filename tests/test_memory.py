@@ -9,8 +9,9 @@ import tempfile
 import pytest
 import torch
 
-from vae_mnist.config import EvaluateConfig, ModelConfig
-from vae_mnist.memory import (
+from vae_mnist.config.parameters import EvaluateConfig, ModelConfig
+from vae_mnist.models import VAE
+from vae_mnist.training.memory import (
     Sizes,
     _container_free,
     available_memory,
@@ -21,7 +22,6 @@ from vae_mnist.memory import (
     generation_need,
     training_need,
 )
-from vae_mnist.models import VAE
 
 from .conftest import as_params
 
@@ -33,13 +33,13 @@ MEASURE = """
 import json, os, resource, sys
 from pathlib import Path
 import torch
-from vae_mnist.checkpoints import write_checkpoint
-from vae_mnist.config import ModelConfig, ObjectiveConfig, TrainConfig
-from vae_mnist.devices import resolve_precision
-from vae_mnist.metrics import importance_weighted, posterior_statistics
+from vae_mnist.storage.checkpoints import write_checkpoint
+from vae_mnist.config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
+from vae_mnist.training.machine import resolve_precision
+from vae_mnist.measures.bounds import importance_weighted, posterior_statistics
 from vae_mnist.datasets import TensorsDataset
 from vae_mnist.sampling import decode, prior_codes
-from vae_mnist.training import snapshot, start, train
+from vae_mnist.training.loop import snapshot, start, train
 
 torch.set_num_threads(1)
 cpu, shape, folder = torch.device("cpu"), (1, 28, 28), Path(sys.argv[2])
@@ -231,7 +231,7 @@ def test_a_batch_is_never_larger_than_the_digits():
 
 def test_free_memory_falls_by_what_is_taken():
     code = (
-        "import psutil, resource, torch; from vae_mnist.memory import available_memory\n"
+        "import psutil, resource, torch; from vae_mnist.training.memory import available_memory\n"
         "limit = psutil.Process().memory_info().vms + 10**9\n"
         "resource.setrlimit(resource.RLIMIT_AS, (limit, limit))\n"
         "before = available_memory(torch.device('cpu')); taken = bytearray(500_000_000)\n"

@@ -6,9 +6,9 @@ import torch
 from torch.distributions import Bernoulli, Independent, Normal
 
 from vae_mnist.errors import InputError
-from vae_mnist.losses import negative_elbo
-from vae_mnist.metrics import active_units, importance_weighted, loss_parts, posterior_statistics
+from vae_mnist.measures.bounds import active_units, importance_weighted, loss_parts, posterior_statistics
 from vae_mnist.models import VAE
+from vae_mnist.objectives.elbo import negative_elbo
 
 
 @pytest.fixture

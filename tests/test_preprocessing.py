@@ -3,8 +3,7 @@ import hashlib
 import pytest
 import torch
 
-from vae_mnist.errors import DataError, InputError
-from vae_mnist.preprocessing import (
+from vae_mnist.data.images import (
     Digits,
     RawDigits,
     as_pixels,
@@ -14,6 +13,7 @@ from vae_mnist.preprocessing import (
     digits_sha256,
     hold_out,
 )
+from vae_mnist.errors import DataError, InputError
 
 
 def digits(count=10):

@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from vae_mnist.checkpoints import read_checkpoint
-from vae_mnist.runs import PACKAGES
+from vae_mnist.project.runs import PACKAGES
+from vae_mnist.storage.checkpoints import read_checkpoint
 
 from .conftest import ROOT, without_coverage
 from .test_training import same
@@ -196,7 +196,7 @@ def git(root, *words):
 
 
 def code_version(source):
-    code = "import json; from vae_mnist.runs import code_version; print(json.dumps(code_version()))"
+    code = "import json; from vae_mnist.project.runs import code_version; print(json.dumps(code_version()))"
     command = [sys.executable, "-B", "-c", f"import sys; sys.path.insert(0, {str(source)!r}); {code}"]
     environment = without_coverage()  # it would count the copies as code without tests
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)

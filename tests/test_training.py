@@ -5,13 +5,16 @@ import math
 import pytest
 import torch
 
-from vae_mnist import devices, forward, resume, training
-from vae_mnist.checkpoints import model_from_checkpoint, read_checkpoint, write_checkpoint
-from vae_mnist.config import ModelConfig, ObjectiveConfig, TrainConfig
+from vae_mnist.config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
 from vae_mnist.errors import CheckpointError, NonFiniteLossError, ResumeError
-from vae_mnist.losses import negative_elbo
-from vae_mnist.metrics import loss_parts
-from vae_mnist.schedules import learning_rates
+from vae_mnist.measures.bounds import loss_parts
+from vae_mnist.objectives.elbo import negative_elbo
+from vae_mnist.storage.checkpoints import model_from_checkpoint, read_checkpoint, write_checkpoint
+from vae_mnist.training import loop as training
+from vae_mnist.training import machine as devices
+from vae_mnist.training import resume
+from vae_mnist.training import step as forward
+from vae_mnist.training.schedules import learning_rates
 
 from .conftest import LOSS_COLUMNS
 

@@ -5,7 +5,7 @@ from time import perf_counter
 
 import torch
 
-from vae_mnist.batches import Batches
+from vae_mnist.training.batches import Batches
 
 from ..digits import read
 from . import BATCH, LATENT

@@ -3,10 +3,10 @@
 from pathlib import Path
 from time import perf_counter
 
-from vae_mnist.config import EvaluateConfig, ModelConfig
-from vae_mnist.devices import resolve_device
-from vae_mnist.metrics import importance_weighted
+from vae_mnist.config.parameters import EvaluateConfig, ModelConfig
+from vae_mnist.measures.bounds import importance_weighted
 from vae_mnist.models import build_model
+from vae_mnist.training.machine import resolve_device
 
 from ..digits import read
 from .ours import parameters

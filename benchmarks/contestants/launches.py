@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vae_mnist.preprocessing import Digits
+from vae_mnist.data.images import Digits
 
 from .ours import Ours
 

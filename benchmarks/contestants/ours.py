@@ -8,10 +8,10 @@ from typing import ClassVar
 import yaml
 from torch import Tensor
 
-from vae_mnist.config import ModelConfig, ObjectiveConfig, TrainConfig
-from vae_mnist.devices import resolve_device, resolve_precision
-from vae_mnist.preprocessing import Digits
-from vae_mnist.training import start, train
+from vae_mnist.config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
+from vae_mnist.data.images import Digits
+from vae_mnist.training.loop import start, train
+from vae_mnist.training.machine import resolve_device, resolve_precision
 
 from ..digits import read
 from . import Contestant
@@ -25,7 +25,7 @@ def parameters(group: str) -> dict[str, object]:
 
 
 class Ours(Contestant):
-    """`vae_mnist.training.train`; an epoch's seconds are those of its history."""
+    """`vae_mnist.training.loop.train`; an epoch's seconds are those of its history."""
 
     # what differs from conf/base
     model: ClassVar[Mapping[str, object]] = {}

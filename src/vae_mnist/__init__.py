@@ -7,11 +7,11 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .checkpoints import load_model
     from .errors import VaeMnistError
-    from .losses import kl_divergence, negative_elbo, reconstruction_nll
     from .models import VAE, VAEOutput, build_model
+    from .objectives.elbo import kl_divergence, negative_elbo, reconstruction_nll
     from .sampling import decode, encode, interpolate, reconstruct, sample, traverse
+    from .storage.checkpoints import load_model
 
 __version__ = _version("vae_mnist")
 
@@ -24,11 +24,11 @@ _HOMES = {
     "decode": "sampling",
     "encode": "sampling",
     "interpolate": "sampling",
-    "kl_divergence": "losses",
-    "load_model": "checkpoints",
-    "negative_elbo": "losses",
+    "kl_divergence": "objectives.elbo",
+    "load_model": "storage.checkpoints",
+    "negative_elbo": "objectives.elbo",
     "reconstruct": "sampling",
-    "reconstruction_nll": "losses",
+    "reconstruction_nll": "objectives.elbo",
     "sample": "sampling",
     "traverse": "sampling",
 }

@@ -10,8 +10,6 @@ from kedro.framework.cli.utils import find_run_command
 from kedro.framework.project import configure_project
 from kedro.utils import find_kedro_project
 
-from .runs import launched
-
 
 def main(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     """Run the project in the working folder; takes the options of `kedro run`."""
@@ -19,8 +17,8 @@ def main(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         # There is no .telemetry file here to say no, and no .viz folder to keep statistics in.
         os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
         logging.getLogger("kedro_viz").setLevel(logging.ERROR)
-    if launched() and os.environ["RANK"] != "0":  # the first process alone reads, writes and tells
-        from .workers import follow
+    if int(os.environ.get("RANK", "0")) > 0:  # the first of torchrun's processes alone reads, writes and tells
+        from .training.workers import follow
 
         return follow()
     package = Path(__file__).parent.name

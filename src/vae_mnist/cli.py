@@ -19,7 +19,7 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import settings
 
 from .errors import VaeMnistError
-from .hooks import ProjectHooks
+from .project.hooks import ProjectHooks
 
 # How often a thread of libgomp looks for work before it sleeps; its own 300,000 keep a core from a neighbour that
 # another thread of ours is waiting behind. It counts if it is there before torch is imported.

@@ -7,9 +7,9 @@ are left as they are.
 import torch
 from torch import Tensor
 
+from .data.images import as_pixels
 from .errors import InputError
 from .models import VAE
-from .preprocessing import as_pixels
 
 _CHUNK = 4096  # decoder outputs at once
 

@@ -2,8 +2,8 @@
 
 import warnings
 
-from .hooks import ProjectHooks
-from .loading import ConfigLoader
+from .project.hooks import ProjectHooks
+from .project.loading import ConfigLoader
 
 # OmegaConf 2.4 deprecates the resolver call that kedro 1.7 makes for each config loader: nothing a user could mend.
 warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated", category=UserWarning)

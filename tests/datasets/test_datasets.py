@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from PIL import Image
 from plotly.graph_objects import Figure as PlotlyFigure
 
-from vae_mnist.checkpoints import read_checkpoint, write_checkpoint
 from vae_mnist.datasets import (
     AnimationDataset,
     CheckpointsDataset,
@@ -23,6 +22,7 @@ from vae_mnist.datasets import (
     TensorsDataset,
 )
 from vae_mnist.errors import CheckpointError, DamagedCheckpointError, DataError, WriteError
+from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
 
 
 @pytest.fixture

@@ -463,7 +463,7 @@ FULL = {
 def test_a_full_disk_ends_the_run_at_once_and_is_blamed_on_no_mirror(tmp_path, mirrors, cause):
     first, second = mirrors("good", "good")
     code = f"""{FULL[cause]}
-from vae_mnist.config import IngestConfig
+from vae_mnist.config.parameters import IngestConfig
 from vae_mnist.pipelines.ingest.nodes import read_digits
 try:
     read_digits(mnist.MnistDataset(path=root).load(), IngestConfig(source="auto", validation_size=0))

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from vae_mnist.checkpoints import read_checkpoint
 from vae_mnist.errors import WriteError
-from vae_mnist.files import atomic_write, plain_write_errors
+from vae_mnist.storage.atomic import atomic_write, plain_write_errors
+from vae_mnist.storage.checkpoints import read_checkpoint
 
 from ..conftest import as_params
 from ..test_training import same

@@ -15,9 +15,9 @@ import pandas as pd
 import psutil
 import pytest
 
-from vae_mnist.checkpoints import read_checkpoint
 from vae_mnist.errors import WriteError
-from vae_mnist.workers import Job, train_in_processes
+from vae_mnist.storage.checkpoints import read_checkpoint
+from vae_mnist.training.workers import Job, train_in_processes
 
 from ..conftest import as_params, without_coverage
 from .test_signals import MANY, running, wait_for
@@ -45,7 +45,7 @@ def checkpoints(project, run="default"):
 def workers_of(process):
     """The training processes that a `kedro run` has started."""
     children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "vae_mnist.workers" in child.cmdline()]
+    return [child for child in children if "vae_mnist.training.workers" in child.cmdline()]
 
 
 def test_losses_do_not_depend_on_the_number_of_processes(ingested):

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from vae_mnist.checkpoints import read_checkpoint
 from vae_mnist.datasets.checkpoints import CheckpointsDataset
+from vae_mnist.storage.checkpoints import read_checkpoint
 
 from ..conftest import as_params, without_coverage
 from ..test_training import same

@@ -12,9 +12,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from vae_mnist.checkpoints import read_checkpoint
 from vae_mnist.errors import RunInUseError
-from vae_mnist.runs import LOCK, OWNER, RunLock, digits_users
+from vae_mnist.project.runs import LOCK, OWNER, RunLock, digits_users
+from vae_mnist.storage.checkpoints import read_checkpoint
 
 from ..test_training import same
 from .test_signals import MANY, running, wait_for

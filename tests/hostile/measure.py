@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
-from vae_mnist.archives import LABEL, seal
-from vae_mnist.checkpoints import load_model
 from vae_mnist.errors import CheckpointError, DamagedCheckpointError
+from vae_mnist.storage.archives import LABEL, seal
+from vae_mnist.storage.checkpoints import load_model
 
 MUTATIONS, LIMIT_SECONDS = 500, 60
 

@@ -21,9 +21,9 @@ import torch
 from safetensors.torch import save as safetensors_save
 
 from vae_mnist import load_model
-from vae_mnist.archives import seal
-from vae_mnist.checkpoints import KEYS, read_checkpoint
 from vae_mnist.errors import CheckpointError, DamagedCheckpointError
+from vae_mnist.storage.archives import seal
+from vae_mnist.storage.checkpoints import KEYS, read_checkpoint
 
 from ..conftest import ROOT, Project
 from ..test_training import same

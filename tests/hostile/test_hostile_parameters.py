@@ -15,7 +15,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from vae_mnist.cli import run as run_command
-from vae_mnist.config import GROUPS
+from vae_mnist.config.parameters import GROUPS
 from vae_mnist.errors import ConfigError
 
 from ..conftest import TINY, Project, as_params

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from vae_mnist.config import ModelConfig
+from vae_mnist.config.parameters import ModelConfig
 from vae_mnist.errors import ConfigError, InputError
-from vae_mnist.losses import negative_elbo
 from vae_mnist.models import MODELS, VAE, build_model
 from vae_mnist.models.vae import LOGVAR_MAX, LOGVAR_MIN, reparameterise
+from vae_mnist.objectives.elbo import negative_elbo
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from vae_mnist.checkpoints import load_model
-from vae_mnist.metrics import active_units, importance_weighted, loss_parts, posterior_statistics
-from vae_mnist.preprocessing import binarise
+from vae_mnist.data.images import binarise
+from vae_mnist.measures.bounds import active_units, importance_weighted, loss_parts, posterior_statistics
+from vae_mnist.storage.checkpoints import load_model
 
 
 @pytest.fixture(scope="module")

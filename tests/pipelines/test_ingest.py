@@ -5,11 +5,11 @@ import pytest
 import torchvision
 from safetensors.torch import load_file
 
-from vae_mnist.config import IngestConfig
+from vae_mnist.config.parameters import IngestConfig
+from vae_mnist.data.images import digits_sha256
 from vae_mnist.datasets import mnist
 from vae_mnist.errors import DataError
 from vae_mnist.pipelines.ingest.nodes import read_digits
-from vae_mnist.preprocessing import digits_sha256
 
 from ..datasets.test_mnist import four_files, lay_out
 

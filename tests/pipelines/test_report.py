@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from vae_mnist.config import ReportConfig
+from vae_mnist.config.parameters import ReportConfig
 from vae_mnist.pipelines.report.nodes import animate_samples
 
 from ..conftest import LOSS_COLUMNS

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from vae_mnist.checkpoints import read_checkpoint, write_checkpoint
+from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
 
 from ..conftest import LOSS_COLUMNS, as_params
 from ..test_training import same

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from vae_mnist.checkpoints import read_checkpoint
+from vae_mnist.storage.checkpoints import read_checkpoint
 
 from ..conftest import as_params, without_coverage
 from ..test_training import same

@@ -6,7 +6,7 @@ from typing import Any
 from kedro.io import AbstractDataset, DatasetError
 from PIL.Image import Image
 
-from ..files import atomic_write
+from ..storage.atomic import atomic_write
 
 
 class AnimationDataset(AbstractDataset[list[Image], bytes]):

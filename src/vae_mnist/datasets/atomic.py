@@ -7,7 +7,7 @@ from typing import Any
 from kedro.io import DatasetError
 
 from ..errors import DataError
-from ..files import atomic_write
+from ..storage.atomic import atomic_write
 
 
 class AtomicFile:

@@ -11,9 +11,9 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
-from ..checkpoints import Checkpoint, checkpoint_name, read_checkpoint, write_checkpoint
 from ..errors import CheckpointError, DamagedCheckpointError
-from ..files import plain_write_errors
+from ..storage.atomic import plain_write_errors
+from ..storage.checkpoints import Checkpoint, checkpoint_name, read_checkpoint, write_checkpoint
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from urllib.error import HTTPError, URLError
 from tqdm import tqdm
 
 from ..errors import DataError
-from ..files import atomic_write, plain_write_errors
+from ..storage.atomic import atomic_write, plain_write_errors
 
 
 class KnownFile(NamedTuple):

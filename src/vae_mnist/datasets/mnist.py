@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from kedro.io import AbstractDataset, DatasetError
 
+from ..data.images import Digits, RawDigits, digits_sha256
 from ..errors import DataError, WriteError
-from ..files import acquire_lock, plain_write_errors
-from ..preprocessing import Digits, RawDigits, digits_sha256
+from ..storage.atomic import acquire_lock, plain_write_errors
 from .download import KNOWN, LEFTOVERS, fetch, remove_leftovers
 from .idx import FIX, IdxFile, file_size, read_idx
 

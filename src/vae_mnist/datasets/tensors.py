@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..errors import DataError
-from ..files import atomic_write
+from ..storage.atomic import atomic_write
 
 
 class TensorsDataset(AbstractDataset[dict[str, Tensor], dict[str, Tensor]]):

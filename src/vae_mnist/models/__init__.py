@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..config import ModelConfig
+from ..config.parameters import ModelConfig
 from ..errors import ConfigError
 from .vae import VAE, VAEOutput
 

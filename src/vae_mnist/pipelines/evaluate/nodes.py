@@ -4,11 +4,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from ...checkpoints import Checkpoint, check_dataset, model_from_checkpoint
-from ...config import EvaluateConfig
-from ...memory import check_evaluation
-from ...metrics import active_units, importance_weighted, loss_parts, posterior_statistics
-from ...preprocessing import Digits, binarise
+from ...config.parameters import EvaluateConfig
+from ...data.images import Digits, binarise
+from ...measures.bounds import active_units, importance_weighted, loss_parts, posterior_statistics
+from ...storage.checkpoints import Checkpoint, check_dataset, model_from_checkpoint
+from ...training.memory import check_evaluation
 
 logger = logging.getLogger(__name__)
 

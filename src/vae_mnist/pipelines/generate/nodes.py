@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from ...checkpoints import Checkpoint, model_from_checkpoint
-from ...config import GenerateConfig
+from ...config.parameters import GenerateConfig
 from ...errors import CheckpointError
-from ...memory import check_generation
 from ...plots import Caption, sample_grid
 from ...sampling import decode, prior_codes
+from ...storage.checkpoints import Checkpoint, model_from_checkpoint
+from ...training.memory import check_generation
 
 GRID_LIMIT = 400  # digits on one page
 

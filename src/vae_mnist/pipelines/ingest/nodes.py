@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from ...config import IngestConfig
+from ...config.parameters import IngestConfig
+from ...data.images import Digits, RawDigits, data_card, hold_out
 from ...errors import DataError
-from ...preprocessing import Digits, RawDigits, data_card, hold_out
 
 logger = logging.getLogger(__name__)
 

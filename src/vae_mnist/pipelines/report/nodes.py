@@ -10,9 +10,9 @@ from PIL.Image import Image
 from plotly.graph_objects import Figure as PlotlyFigure
 from torch import Tensor
 
-from ...checkpoints import Checkpoint, check_dataset, model_from_checkpoint
-from ...config import ReportConfig
-from ...metrics import posterior_statistics
+from ...config.parameters import ReportConfig
+from ...data.images import Digits, as_pixels, check_digits
+from ...measures.bounds import posterior_statistics
 from ...models import VAE
 from ...plots import (
     Caption,
@@ -25,8 +25,8 @@ from ...plots import (
     sample_grid,
     traversal_grid,
 )
-from ...preprocessing import Digits, as_pixels, check_digits
 from ...sampling import interpolate, reconstruct, sample, traverse
+from ...storage.checkpoints import Checkpoint, check_dataset, model_from_checkpoint
 
 Partitions = dict[str, Callable[[], Checkpoint]]
 LazyFigures = dict[str, Callable[[], Figure]]

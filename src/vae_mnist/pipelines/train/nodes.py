@@ -8,17 +8,17 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from ...batches import progress_bar
-from ...checkpoints import Checkpoint, checkpoint_name, read_checkpoint
-from ...config import ModelConfig, ObjectiveConfig, TrainConfig
-from ...devices import Neighbours, crowded, resolve_device, resolve_precision
+from ...config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
+from ...data.images import Digits, check_data_card, check_digits, digits_sha256
 from ...errors import DataError
-from ...memory import Sizes, check_training
-from ...preprocessing import Digits, check_data_card, check_digits, digits_sha256
-from ...resume import check_resume, run_settings
-from ...runs import launched
-from ...training import restore, snapshot, start, train
-from ...workers import Job, leading, train_in_processes
+from ...storage.checkpoints import Checkpoint, checkpoint_name, read_checkpoint
+from ...training.batches import progress_bar
+from ...training.loop import restore, snapshot, start, train
+from ...training.machine import Neighbours, crowded, resolve_device, resolve_precision
+from ...training.memory import Sizes, check_training
+from ...training.resume import check_resume, run_settings
+from ...training.team import launched
+from ...training.workers import Job, leading, train_in_processes
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .errors import InputError
-from .losses import importance_weighted_nll, kl_per_dimension, negative_elbo, reconstruction_nll
-from .models import VAE
-from .preprocessing import as_pixels
+from ..data.images import as_pixels
+from ..errors import InputError
+from ..models import VAE
+from ..objectives.elbo import importance_weighted_nll, kl_per_dimension, negative_elbo, reconstruction_nll
 
 # One noise for every epoch, run and machine: test losses compare.
 TEST_NOISE_SEED = 0

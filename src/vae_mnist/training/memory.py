@@ -8,9 +8,9 @@ from typing import NamedTuple
 import psutil
 import torch
 
-from .config import EvaluateConfig, ModelConfig
-from .errors import ConfigError
-from .models import VAE
+from ..config.parameters import EvaluateConfig, ModelConfig
+from ..errors import ConfigError
+from ..models import VAE
 
 # Bytes an image takes for each of its pixels, hidden and latent dimensions. Upper bounds, rounded up from measured
 # peaks; tests/test_memory.py holds them to new measurements.

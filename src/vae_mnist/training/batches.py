@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .distributed import ALONE, Team
-from .preprocessing import as_pixels
+from ..data.images import as_pixels
+from .team import ALONE, Team
 
 
 class Batch(NamedTuple):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from .errors import InputError
-from .models import VAEOutput
+from ..errors import InputError
+from ..models import VAEOutput
 
 _LONGEST_PRODUCT = 126
 

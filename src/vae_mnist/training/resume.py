@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .config import ParameterGroup
-from .errors import ResumeError
+from ..config.parameters import ParameterGroup
+from ..errors import ResumeError
 
 # What may differ when a run goes on: it changes how long or where, not what is computed.
 FREE_SETTINGS = frozenset(f"train.{name}" for name in ("epochs", "resume", "device", "threads", "processes", "compile"))

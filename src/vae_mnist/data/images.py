@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, TypedDict
 import torch
 from torch import Tensor
 
-from .errors import DataError, InputError
+from ..errors import DataError, InputError
 
 
 class Digits(TypedDict):

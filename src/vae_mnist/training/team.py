@@ -1,5 +1,6 @@
 """Data-parallel training: processes that share each batch, on one machine or on many."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,6 +57,11 @@ class Team:
 
 
 ALONE = Team()
+
+
+def launched() -> bool:
+    """Whether torchrun has started this process, with others beside it."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from .config import TrainConfig, parameter_problems
-from .errors import ConfigError, DataError, RunInUseError
-from .files import remove_leftovers
-from .runs import RunLock, digits_users, launched, lock_digits, now, start_record
+from ..config.parameters import TrainConfig, parameter_problems
+from ..errors import ConfigError, DataError, RunInUseError
+from ..storage.atomic import remove_leftovers
+from .runs import RunLock, digits_users, lock_digits, now, start_record
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,8 @@ class ProjectHooks:
             raise
 
     def _begin(self, pipelines: list[str], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        from ..training.team import launched
+
         if launched() and "checkpoints" not in pipeline.all_outputs():
             raise ConfigError(
                 f"torchrun starts processes that train together; {' and '.join(pipelines)} trains nothing. "
@@ -77,7 +79,7 @@ class ProjectHooks:
             )
         facts: dict[str, Any] = {}
         if "params:train" in pipeline.inputs():
-            from .devices import machine_facts
+            from ..training.machine import machine_facts
 
             facts = machine_facts(TrainConfig.model_validate(self._parameters["train"]))
         for name in sorted(pipeline.inputs()):
@@ -165,7 +167,7 @@ class ProjectHooks:
         atexit.unregister(self.end)
 
     def _use_digits(self) -> None:
-        from .preprocessing import check_data_card
+        from ..data.images import check_data_card
 
         catalog = self._catalog
         if self._lock is None or catalog is None or self._digits_are_ready:
@@ -237,7 +239,7 @@ def _missing(name: str, catalog: DataCatalog) -> str:
 
 def _replaces(catalog: DataCatalog, name: str, data: Any) -> bool:  # noqa: ANN401
     """Whether other digits lie where these are to be written."""
-    from .preprocessing import digits_sha256
+    from ..data.images import digits_sha256
 
     try:
         old = catalog.load(name) if catalog.exists(name) else None

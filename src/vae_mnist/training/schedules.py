@@ -2,7 +2,7 @@
 
 from math import cos, pi
 
-from .config import TrainConfig
+from ..config.parameters import TrainConfig
 
 
 def learning_rates(config: TrainConfig, epoch: int, steps: int) -> list[float]:

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..config.parameters import ModelConfig
+from ..data.images import Digits, check_digits, digits_sha256
+from ..errors import CheckpointError, DamagedCheckpointError, DataError, VaeMnistError
+from ..models import VAE, build_model
 from .archives import check_archive, seal
-from .config import ModelConfig
-from .errors import CheckpointError, DamagedCheckpointError, DataError, VaeMnistError
-from .files import atomic_write
-from .models import VAE, build_model
-from .preprocessing import Digits, check_digits, digits_sha256
+from .atomic import atomic_write
 
 FORMAT_VERSION = 2  # 2: with a checksum
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from kedro.config import OmegaConfigLoader
 
-from .config import unreadable
-from .errors import ConfigError
+from ..config.parameters import unreadable
+from ..errors import ConfigError
 
 
 class ConfigLoader(OmegaConfigLoader):

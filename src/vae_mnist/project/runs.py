@@ -15,8 +15,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from .errors import RunInUseError
-from .files import acquire_lock, atomic_write
+from ..errors import RunInUseError
+from ..storage.atomic import acquire_lock, atomic_write
 
 logger = logging.getLogger(__name__)
 
@@ -155,11 +155,6 @@ def code_version() -> dict[str, Any]:
         code["commit"] = _git(package, "rev-parse", "HEAD")
         code["dirty"] = bool(_git(package, "status", "--porcelain", "--", ":/"))
     return code
-
-
-def launched() -> bool:
-    """Whether torchrun has started this process, with others beside it."""
-    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def now() -> str:

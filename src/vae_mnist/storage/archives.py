@@ -16,7 +16,7 @@ from itertools import islice
 from math import prod
 from typing import Any, BinaryIO, NamedTuple
 
-from .errors import CheckpointError, DamagedCheckpointError
+from ..errors import CheckpointError, DamagedCheckpointError
 
 LABEL = b"vae_mnist sha256 "
 ACCEPTED = "Accepted is what vae_mnist writes: one dict of tensors, numbers and text"

@@ -21,18 +21,17 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from . import errors
+from .. import errors
+from ..config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
+from ..data.images import Digits, check_data_card, digits_sha256
+from ..errors import DataError, VaeMnistError, WorkerError, WriteError
+from ..storage.atomic import atomic_write
+from ..storage.checkpoints import Checkpoint, checkpoint_name, read_checkpoint, write_checkpoint
 from .batches import progress_bar
-from .checkpoints import Checkpoint, checkpoint_name, read_checkpoint, write_checkpoint
-from .config import ModelConfig, ObjectiveConfig, TrainConfig
-from .devices import resolve_device, resolve_precision
-from .distributed import ALONE, Team, join_team
-from .errors import DataError, VaeMnistError, WorkerError, WriteError
-from .files import atomic_write
-from .preprocessing import Digits, check_data_card, digits_sha256
+from .loop import Progress, TrainingState, restore, snapshot, start, train
+from .machine import resolve_device, resolve_precision
 from .resume import run_settings
-from .runs import launched
-from .training import Progress, TrainingState, restore, snapshot, start, train
+from .team import ALONE, Team, join_team, launched
 
 JOB, CHECKPOINT, ERROR = "job.json", "start.pt", "error.json"
 LOOK_SECONDS = 0.05

@@ -11,19 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
+from ..data.images import mean_image
+from ..errors import CheckpointError, NonFiniteLossError
+from ..measures.bounds import LossParts, loss_parts
+from ..models import VAE, build_model
+from ..objectives.elbo import NegativeElbo
+from ..storage.checkpoints import FORMAT_VERSION, Checkpoint, check_optimizer, check_scaler, check_tensors
 from .batches import Batch, Batches
-from .checkpoints import FORMAT_VERSION, Checkpoint, check_optimizer, check_scaler, check_tensors
-from .config import ModelConfig, ObjectiveConfig, TrainConfig
-from .devices import Precision, thread_count, threads
-from .distributed import ALONE, Team
-from .errors import CheckpointError, NonFiniteLossError
-from .forward import Forward, forward_pass
-from .losses import NegativeElbo
-from .metrics import LossParts, loss_parts
-from .models import VAE, build_model
-from .preprocessing import mean_image
+from .machine import Precision, thread_count, threads
 from .resume import settings_hash
 from .schedules import learning_rates
+from .step import Forward, forward_pass
+from .team import ALONE, Team
 
 Progress = Callable[[Iterable[Batch], int], Iterable[Batch]]  # (batches, epoch) -> the same batches
 

@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 import psutil
 import torch
 
-from .config import TrainConfig
-from .errors import ConfigError
+from ..config.parameters import TrainConfig
+from ..errors import ConfigError
 
 CROWDED = 0.5  # of a CPU that a thread has to do without
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+from ..objectives.elbo import NegativeElbo, negative_elbo
 from .batches import Batch
-from .devices import Precision
-from .errors import ConfigError
-from .losses import NegativeElbo, negative_elbo
+from .machine import Precision
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 

@@ -1,0 +1,1 @@
+"""Every parameter: its type, its range, and what is wrong with it, in words."""

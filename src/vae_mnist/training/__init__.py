@@ -1,0 +1,1 @@
+"""Everything that changes weights: the loop, its state, and where it runs."""
