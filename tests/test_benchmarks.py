@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from .conftest import ROOT
+from .helpers.project import ROOT
 
 
 def benchmark(folder, *words):

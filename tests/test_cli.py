@@ -12,7 +12,7 @@ from kedro.framework.startup import bootstrap_project
 from vae_mnist.pipeline_registry import register_pipelines
 from vae_mnist.storage.checkpoints import read_checkpoint
 
-from .conftest import ROOT, as_params
+from .helpers.project import ROOT, as_params
 
 
 def test_a_clean_run_warns_of_nothing(finished):

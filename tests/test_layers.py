@@ -8,7 +8,7 @@ import pytest
 
 import vae_mnist
 
-from .conftest import ROOT
+from .helpers.project import ROOT
 
 
 def test_layers_import_only_from_below():

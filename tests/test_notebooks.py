@@ -4,7 +4,7 @@ import nbclient
 import nbformat
 import pytest
 
-from .conftest import ROOT
+from .helpers.project import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

@@ -14,7 +14,7 @@ import pytest
 
 from vae_mnist.pipeline_registry import register_pipelines
 
-from .conftest import ROOT
+from .helpers.project import ROOT
 
 LAYERS = ["raw", "model_input", "models", "model_output", "reporting"]
 

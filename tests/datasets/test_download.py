@@ -20,8 +20,8 @@ from vae_mnist.datasets import download, mnist
 from vae_mnist.datasets.download import KNOWN, KnownFile
 from vae_mnist.errors import DataError
 
-from ..conftest import without_coverage
-from .test_mnist import four_files, lay_out
+from ..helpers.idx import four_files, lay_out
+from ..helpers.project import without_coverage
 
 SILENCE, WHOLE_FILE = 0.6, 1.5
 

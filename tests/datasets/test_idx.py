@@ -8,10 +8,7 @@ import pytest
 from vae_mnist.datasets.idx import MAX_BYTES, read_idx
 from vae_mnist.errors import DataError
 
-
-def idx_bytes(sizes, body, magic=b"\0\0\x08"):
-    return magic + bytes([len(sizes)]) + b"".join(size.to_bytes(4, "big") for size in sizes) + body
-
+from ..helpers.idx import idx_bytes
 
 IMAGES = idx_bytes((2, 3, 4), bytes(range(24)))
 LABELS = idx_bytes((5,), bytes([0, 1, 2, 3, 9]))

@@ -11,18 +11,7 @@ from vae_mnist.datasets import MnistDataset, mnist
 from vae_mnist.datasets.download import KNOWN, KnownFile
 from vae_mnist.errors import DataError
 
-from .test_idx import idx_bytes
-
-
-def four_files(train, test):
-    """IDX files of digits, by name."""
-    contents = {}
-    for split, digits in (("train", train), ("t10k", test)):
-        images, labels = digits["images"], digits["labels"]
-        count, _, height, width = images.shape
-        contents[f"{split}-images-idx3-ubyte"] = idx_bytes((count, height, width), images.numpy().tobytes())
-        contents[f"{split}-labels-idx1-ubyte"] = idx_bytes((count,), bytes(labels.tolist()))
-    return contents
+from ..helpers.idx import four_files, idx_bytes, lay_out
 
 
 @pytest.fixture
@@ -31,17 +20,6 @@ def contents(sample_digits):
     return four_files(
         {key: value[:60] for key, value in train.items()}, {key: value[:20] for key, value in test.items()}
     )
-
-
-def lay_out(root, contents, packed=False):
-    folder = root / "MNIST" / "raw"
-    folder.mkdir(parents=True)
-    for name, content in contents.items():
-        if packed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
-        else:
-            (folder / name).write_bytes(content)
-    return root
 
 
 @pytest.mark.parametrize("packed", [False, True])

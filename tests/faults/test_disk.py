@@ -13,9 +13,9 @@ from vae_mnist.errors import WriteError
 from vae_mnist.storage.atomic import atomic_write, plain_write_errors
 from vae_mnist.storage.checkpoints import read_checkpoint
 
-from ..conftest import as_params
-from ..test_training import same
-from .test_signals import MANY, running, wait_for
+from ..helpers.compare import same
+from ..helpers.processes import MANY, running, wait_for
+from ..helpers.project import as_params
 
 KEDRO = f"{sys.executable} -m kedro run"
 

@@ -19,8 +19,8 @@ from vae_mnist.errors import WriteError
 from vae_mnist.storage.checkpoints import read_checkpoint
 from vae_mnist.training.workers import Job, train_in_processes
 
-from ..conftest import as_params, without_coverage
-from .test_signals import MANY, running, wait_for
+from ..helpers.processes import MANY, running, wait_for
+from ..helpers.project import as_params, without_coverage
 
 # 4,000 digits in batches of 333: two processes have 167 and 166 of each, and 2 and 2 of the last.
 ODD = {"train__batch_size": 333, "train__epochs": 2}

@@ -16,8 +16,8 @@ from vae_mnist.errors import RunInUseError
 from vae_mnist.project.runs import LOCK, OWNER, RunLock, digits_users
 from vae_mnist.storage.checkpoints import read_checkpoint
 
-from ..test_training import same
-from .test_signals import MANY, running, wait_for
+from ..helpers.compare import same
+from ..helpers.processes import MANY, running, wait_for
 
 TRAIN = "--pipelines=ingest,train"
 

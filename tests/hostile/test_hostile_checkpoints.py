@@ -25,8 +25,8 @@ from vae_mnist.errors import CheckpointError, DamagedCheckpointError
 from vae_mnist.storage.archives import seal
 from vae_mnist.storage.checkpoints import KEYS, read_checkpoint
 
-from ..conftest import ROOT, Project
-from ..test_training import same
+from ..helpers.compare import same
+from ..helpers.project import ROOT, Project
 
 BOUND = 150  # MB of memory beyond a file's own size, whatever the file is
 

@@ -21,9 +21,8 @@ from vae_mnist.datasets import mnist
 from vae_mnist.datasets.idx import MAX_BYTES, MAX_PACKED_BYTES, read_idx
 from vae_mnist.errors import DataError
 
-from ..conftest import ROOT
-from ..datasets.test_idx import idx_bytes
-from ..datasets.test_mnist import four_files, lay_out
+from ..helpers.idx import four_files, idx_bytes, lay_out
+from ..helpers.project import ROOT
 
 MUTATIONS = 3_000
 # Beyond what the process has after reading the good files, which have up to 16 KB.

@@ -18,7 +18,7 @@ from vae_mnist.cli import run as run_command
 from vae_mnist.config.parameters import GROUPS
 from vae_mnist.errors import ConfigError
 
-from ..conftest import TINY, Project, as_params
+from ..helpers.project import TINY, Project, as_params
 
 SEED, MUTATIONS, RUNS = 20261122, 1000, 24
 

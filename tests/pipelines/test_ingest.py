@@ -11,7 +11,7 @@ from vae_mnist.datasets import mnist
 from vae_mnist.errors import DataError
 from vae_mnist.pipelines.ingest.nodes import read_digits
 
-from ..datasets.test_mnist import four_files, lay_out
+from ..helpers.idx import four_files, lay_out
 
 
 def config(source):

@@ -11,7 +11,7 @@ from PIL import Image
 from vae_mnist.config.parameters import ReportConfig
 from vae_mnist.pipelines.report.nodes import animate_samples
 
-from ..conftest import LOSS_COLUMNS
+from ..helpers.project import LOSS_COLUMNS
 
 PICTURES = [
     "samples.png", "recons.png", "loss_curves.png", "interpolations.png", "latent_map.png", "traversal.png",

@@ -14,8 +14,8 @@ import torch
 
 from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
 
-from ..conftest import LOSS_COLUMNS, as_params
-from ..test_training import same
+from ..helpers.compare import same
+from ..helpers.project import LOSS_COLUMNS, as_params
 
 
 def checkpoints(project, run="default"):

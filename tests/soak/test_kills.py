@@ -22,8 +22,8 @@ from safetensors.torch import load_file
 
 from vae_mnist.storage.checkpoints import read_checkpoint
 
-from ..conftest import as_params, without_coverage
-from ..test_training import same
+from ..helpers.compare import same
+from ..helpers.project import as_params, without_coverage
 
 EPOCHS = 5
 PARAMS = {

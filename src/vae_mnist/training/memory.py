@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..models import VAE
 
 # Bytes an image takes for each of its pixels, hidden and latent dimensions. Upper bounds, rounded up from measured
-# peaks; tests/test_memory.py holds them to new measurements.
+# peaks; tests/training/test_memory.py holds them to new measurements.
 TRAINED = (24, 16, 56)  # a step forth and back
 DECODED = (20, 12, 24)  # a pass without gradients
 

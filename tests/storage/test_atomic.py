@@ -10,7 +10,7 @@ import pytest
 from vae_mnist.errors import WriteError
 from vae_mnist.storage.atomic import acquire_lock, atomic_write, remove_leftovers
 
-from .conftest import without_coverage
+from ..helpers.project import without_coverage
 
 
 def test_the_file_appears_whole_and_folders_are_made(tmp_path):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vae_mnist.config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
+from vae_mnist.config.parameters import ObjectiveConfig
 from vae_mnist.errors import CheckpointError, NonFiniteLossError, ResumeError
 from vae_mnist.measures.bounds import loss_parts
 from vae_mnist.objectives.elbo import negative_elbo
@@ -16,57 +16,15 @@ from vae_mnist.training import resume
 from vae_mnist.training import step as forward
 from vae_mnist.training.schedules import learning_rates
 
-from .conftest import LOSS_COLUMNS
-
-CPU = torch.device("cpu")
-MODEL = ModelConfig(name="vae", latent_dim=4, hidden_dim=16)
-CARD = {
-    "name": "digits", "title": "some digits", "source": "a test",
-    "counts": {"train": 450, "validation": 0, "test": 100}, "sha256": {"train": "t", "validation": "v", "test": "e"},
-}  # fmt: skip
-
-
-def config(**changes):
-    values = {
-        "epochs": 2, "batch_size": 100, "learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0,
-        "adam_beta1": 0.9, "adam_beta2": 0.999, "output_bias": "random", "precision": "float32", "device": "cpu",
-        "seed": 0, "resume": True, "threads": "auto", "processes": 1, "compile": False,
-    }  # fmt: skip
-    return TrainConfig(**(values | changes))
+from ..helpers.compare import same
+from ..helpers.project import LOSS_COLUMNS
+from ..helpers.training import CARD, CPU, MODEL, config, run, settings
 
 
 @pytest.fixture(scope="module")
 def splits(sample_digits):
     train, test = sample_digits
     return {"train": train["images"][:450], "test": test["images"][:100]}
-
-
-def settings(cfg, beta=1.0):
-    return resume.run_settings(model=MODEL, objective=ObjectiveConfig(beta=beta), train=cfg)
-
-
-def run(splits, cfg, beta=1.0, checkpoint=None):
-    """Checkpoints of each epoch."""
-    precision = devices.resolve_precision(cfg.precision, CPU)
-    state = training.start(MODEL, cfg, splits["train"], CPU, precision)
-    if checkpoint is not None:
-        state = training.restore(state, checkpoint)
-    objective = ObjectiveConfig(beta=beta)
-    return [
-        training.snapshot(state, settings(cfg, beta), CARD)
-        for state in training.train(state, splits, objective, cfg, precision)
-    ]
-
-
-def same(left, right, ignore=("seconds",)):
-    """Whether nested checkpoints hold the same, tensors bit for bit."""
-    if isinstance(left, torch.Tensor):
-        return torch.equal(left, right) and left.dtype == right.dtype
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(same(left[k], right[k]) for k in left if k not in ignore)
-    if isinstance(left, list):
-        return len(left) == len(right) and all(map(same, left, right))
-    return left == right
 
 
 def test_training_lowers_the_loss(splits):

@@ -23,7 +23,7 @@ from vae_mnist.training.memory import (
     training_need,
 )
 
-from .conftest import as_params
+from ..helpers.project import as_params
 
 CPU = torch.device("cpu")
 SHAPE = (1, 28, 28)

@@ -15,7 +15,7 @@ from vae_mnist.errors import ConfigError
 from vae_mnist.training import machine as devices
 from vae_mnist.training.machine import resolve_device, resolve_precision
 
-from .conftest import ROOT
+from ..helpers.project import ROOT
 
 CPU = torch.device("cpu")
 

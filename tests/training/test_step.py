@@ -14,8 +14,9 @@ from vae_mnist.training.batches import Batch
 from vae_mnist.training.machine import resolve_precision
 from vae_mnist.training.step import CACHE, forward_pass
 
-from .conftest import as_params
-from .test_training import CPU, config, run, same
+from ..helpers.compare import same
+from ..helpers.project import as_params
+from ..helpers.training import CPU, config, run
 
 
 @pytest.fixture(scope="module", autouse=True)

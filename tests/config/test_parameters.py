@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from vae_mnist.config.parameters import GROUPS, parameter_problems, unreadable
 
-from .conftest import ROOT
+from ..helpers.project import ROOT
 
 PLACES = {"data_root": "data", "run": "default"}
 

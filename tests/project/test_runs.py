@@ -11,8 +11,8 @@ import torch
 from vae_mnist.project.runs import PACKAGES
 from vae_mnist.storage.checkpoints import read_checkpoint
 
-from .conftest import ROOT, without_coverage
-from .test_training import same
+from ..helpers.compare import same
+from ..helpers.project import ROOT, without_coverage
 
 
 def records(project, run="default"):
@@ -80,7 +80,7 @@ def test_an_ingest_alone_is_recorded_too(project):
 
 
 def test_a_killed_run_has_no_end_in_its_record(project):
-    from .faults.test_signals import MANY, running, wait_for
+    from ..faults.test_signals import MANY, running, wait_for
 
     with running(project, **MANY) as process:
         wait_for(lambda: list(project.path("06_models", "default").glob("*.pt")), process)

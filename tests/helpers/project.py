@@ -1,0 +1,100 @@
+"""The project as a user has it: a copy in a folder, and its commands."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+# A model so small that a test trains it in a second; given to every run that is not about the default model.
+TINY = {
+    "ingest.source": "sample",
+    "model.hidden_dim": 16,
+    "model.latent_dim": 4,
+    "train.epochs": 2,
+    "train.batch_size": 500,
+    "evaluate.importance_samples": 3,
+    "train.threads": 1,
+}
+
+
+LOSS_COLUMNS = [
+    "epoch",
+    *(f"{split}_{part}" for split in ("train", "test") for part in ("loss", "bce", "kld")),
+    "seconds",
+    "learning_rate",
+]
+
+
+def as_params(**overrides):
+    """`--params=…` of the tiny run with changes; a double underscore stands for the dot."""
+    settings = TINY | {key.replace("__", "."): value for key, value in overrides.items()}
+    return "--params=" + ",".join(f"{key}={value}" for key, value in settings.items())
+
+
+def without_coverage():
+    """The environment of a process that is not traced: one that is to be killed, or that may write little."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
+class Project:
+    """A copy of the project in a folder of its own, where commands run as a user would type them."""
+
+    def __init__(self, root):
+        self.root = root
+        for name in ("conf", "notebooks", "src", ".viz"):
+            if (ROOT / name).exists():
+                ignore = shutil.ignore_patterns("__pycache__", "*.egg-info", "stats.json")
+                shutil.copytree(ROOT / name, root / name, ignore=ignore)
+        for name in ("pyproject.toml", "README.md", "LICENSE", ".telemetry", ".gitignore"):
+            shutil.copy(ROOT / name, root / name)
+
+    def command(self, *words, timeout=300, check=False, env=None, **options):
+        """Run a command here; output is text."""
+        # `kedro ipython` looks for its program on the path, as it stands in an activated environment.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        result = subprocess.run(
+            words,
+            check=False,
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=os.environ | {"PATH": path} | (env or {}),
+            **options,
+        )
+        if check:
+            assert result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    def kedro(self, *words, **options):
+        return self.command(sys.executable, "-m", "kedro", *words, **options)
+
+    def run(self, *words, check=True, **overrides):
+        """`kedro run` of the tiny model."""
+        return self.kedro("run", *words, as_params(**overrides), check=check)
+
+    def invoke(self, *words, **overrides):
+        """`kedro run` in this process, where starting up costs nothing; the way through is the same."""
+        from click.testing import CliRunner
+        from kedro.framework.cli.cli import KedroCLI
+
+        with contextlib.chdir(self.root):
+            params = [] if any(word.startswith("--params") for word in words) else [as_params(**overrides)]
+            return CliRunner().invoke(KedroCLI(self.root), ["run", *words, *params])
+
+    def catalog(self):
+        """The catalog as a session has it."""
+        from kedro.framework.session import KedroSession
+        from kedro.framework.startup import bootstrap_project
+
+        bootstrap_project(self.root)
+        with contextlib.chdir(self.root), KedroSession.create(self.root) as session:
+            return session.load_context().catalog
+
+    def path(self, *parts):
+        return self.root.joinpath("data", *parts)
