@@ -24,7 +24,7 @@ def temporary_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def sample_digits():
     """The 5,000 real digits as training and test digits, (4000, 1, 28, 28) and (1000, 1, 28, 28)."""
-    from vae_mnist.datasets.mnist import read_sample
+    from vae_mnist.datasets.sample import read_sample
 
     raw = read_sample()
     return raw.train, raw.test

