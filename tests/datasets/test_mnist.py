@@ -108,6 +108,7 @@ def test_loading_the_dataset_reads_nothing_yet(tmp_path):
     dataset = MnistDataset(path=str(tmp_path / "nowhere"))
     assert dataset.exists()
     assert dataset.load().files() is None
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_the_raw_files_are_read_only(tmp_path):

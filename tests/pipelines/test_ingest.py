@@ -2,12 +2,11 @@ import json
 import logging
 
 import pytest
-import torchvision
 from safetensors.torch import load_file
 
 from vae_mnist.config.parameters import IngestConfig
 from vae_mnist.data.images import digits_sha256
-from vae_mnist.datasets import mnist
+from vae_mnist.datasets import download, mnist
 from vae_mnist.errors import DataError
 from vae_mnist.pipelines.ingest.nodes import read_digits
 
@@ -21,7 +20,7 @@ def config(source):
 @pytest.fixture
 def unreachable(monkeypatch):
     """No mirror serves: an address on this machine where nobody listens."""
-    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["http://127.0.0.1:9/mnist/"])
+    monkeypatch.setattr(download, "MIRRORS", ["http://127.0.0.1:9/mnist/"])
     monkeypatch.setenv("no_proxy", "*")
 
 

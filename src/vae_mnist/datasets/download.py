@@ -1,24 +1,21 @@
-"""The published MNIST files, fetched from a mirror and verified before anything reads them."""
+"""The published MNIST files, downloaded from a mirror and verified before anything reads them."""
 
 import gzip
-import hashlib
-import shutil
+import multiprocessing
 import tempfile
-import threading
-import time
-from collections.abc import Iterator
-from http.client import HTTPException, HTTPMessage
-from io import BytesIO
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import IO, NamedTuple
-from urllib import request
-from urllib.error import HTTPError, URLError
+from threading import Event
+from typing import NamedTuple
 
+import pooch
+import requests
 from tqdm import tqdm
+from urllib3.exceptions import HTTPError
 
 from ..errors import DataError
-from ..storage.atomic import atomic_write, plain_write_errors
+from ..storage.atomic import atomic_write
 
 
 class KnownFile(NamedTuple):
@@ -51,142 +48,85 @@ KNOWN = {
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
 }
+MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
 LEFTOVERS = ".download-????????"
-# The longest silence: from the name look-up to the first byte, and from one piece to the next.
-SILENCE_SECONDS = 5.0
-# For one file in all; the largest has 10 MB.
-FILE_SECONDS = 120.0
-
-
-def remove_leftovers(root: Path) -> None:
-    """Remove what killed downloads left; nobody may fetch to this `root` meanwhile."""
-    for folder in root.glob(LEFTOVERS):
-        with plain_write_errors(folder):
-            shutil.rmtree(folder)
+SILENCE_SECONDS = 5.0  # without a byte
+FILE_SECONDS = 120.0  # for one file, from the name look-up to its last byte; the largest has 10 MB
 
 
 def fetch(names: list[str], root: Path) -> str:
-    """Bring published files, unpacked, to <root>/MNIST/raw; nobody else may fetch to this `root` meanwhile.
+    """Download published files and place them, unpacked, under <root>/MNIST/raw once all are complete and verified.
+
+    Nobody else may download to this `root` meanwhile.
 
     Args:
         names: keys of KNOWN.
         root: as `torchvision.datasets.MNIST` understands it; the folder exists.
 
     Returns:
-        The mirror they come from, one of `torchvision.datasets.MNIST.mirrors`.
+        The mirror they come from, one of MIRRORS.
 
     Raises:
         DataError: saying what each mirror answered.
-        WriteError: the disk is full, read-only or gone, which is no mirror's fault.
+        OSError: the disk is full, read-only or gone.
     """
-    from torchvision.datasets import MNIST
-
-    remove_leftovers(root)
+    pooch.get_logger().setLevel("WARNING")  # the progress bar says the rest
     failures = []
-    for mirror in MNIST.mirrors:
+    for mirror in MIRRORS:
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as folder:
             try:
                 for name in names:
-                    _unpack(_verified(mirror, name), Path(folder) / name)
-            except _MirrorError as error:
-                failures.append(f"{mirror} ({error})")
+                    packed = _retrieve(f"{mirror}{name}.gz", KNOWN[name], folder)
+                    with gzip.open(packed) as content, atomic_write(Path(folder, name)) as temporary:
+                        temporary.write_bytes(content.read())
+            except (requests.RequestException, HTTPError, ValueError) as error:
+                failures.append(f"{mirror} ({_reason(error)})")
                 continue
             target = root / "MNIST" / "raw"
             target.mkdir(parents=True, exist_ok=True)
             for name in names:
-                (Path(folder) / name).replace(target / name)
-            return str(mirror)
+                Path(folder, name).replace(target / name)
+            return mirror
     raise DataError(f"download: no mirror served: {'; '.join(failures)}.")
 
 
-class _MirrorError(Exception):
-    """Why a mirror did not serve."""
-
-
-class _Redirect(request.HTTPRedirectHandler):
-    def redirect_request(
-        self, req: request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> request.Request | None:
-        fp.close()  # or urllib would read what came with it, however long
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> request.OpenerDirector:
-    # urllib's own opener would follow a mirror to ftp: as well.
-    opener = request.OpenerDirector()
-    for handler in (
-        request.ProxyHandler,
-        request.HTTPHandler,
-        request.HTTPSHandler,
-        _Redirect,
-        request.HTTPErrorProcessor,
-        request.HTTPDefaultErrorHandler,
-        request.UnknownHandler,
-    ):
-        opener.add_handler(handler())
-    return opener
-
-
-def _pieces(address: str, size: int) -> Iterator[bytes]:
-    """At most `size` bytes from an address, as they come.
-
-    A thread of its own asks: neither a name look-up nor a header that drips in has a limit in urllib.
-
-    Raises:
-        _MirrorError: the mirror refused, broke off or was too slow.
-    """
-    arrived: SimpleQueue[bytes | Exception] = SimpleQueue()
-    given_up = threading.Event()
-
-    def ask() -> None:
-        try:
-            with _opener().open(address, timeout=SILENCE_SECONDS) as answer:
-                left = size
-                while left > 0 and not given_up.is_set() and (piece := answer.read1(min(left, 2**16))):
-                    arrived.put(piece)
-                    left -= len(piece)
-            arrived.put(b"")
-        except (OSError, HTTPException, ValueError) as error:
-            if isinstance(error, HTTPError):
-                error.close()
-            arrived.put(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    end = time.monotonic() + FILE_SECONDS
-    try:
-        while piece := arrived.get(timeout=SILENCE_SECONDS):
-            if isinstance(piece, Exception):
-                reason = piece.reason if type(piece) is URLError else piece
-                raise _MirrorError(" ".join(str(reason).split()) or type(piece).__name__)
-            yield piece
-            if time.monotonic() > end:
-                raise _MirrorError(f"not complete within {FILE_SECONDS:g} s")
-    except Empty:
-        raise _MirrorError(f"nothing came for {SILENCE_SECONDS:g} s") from None
-    finally:
-        given_up.set()
-
-
-def _verified(mirror: str, name: str) -> bytes:
-    """A .gz from a mirror, as it was published."""
-    known, body = KNOWN[name], bytearray()
-    with tqdm(total=known.packed_bytes, desc=f"{name}.gz", unit="B", unit_scale=True) as bar:
-        for piece in _pieces(f"{mirror}{name}.gz", known.packed_bytes):
-            body += piece
-            bar.update(len(piece))
-    found = hashlib.sha256(body).hexdigest()
-    if found != known.packed_sha256:
-        raise _MirrorError(
-            f"{name}.gz: expected the published file, {known.packed_bytes:,} bytes with sha256 {known.packed_sha256}, "
-            f"got {len(body):,} with {found}"
+def _retrieve(url: str, known: KnownFile, folder: str) -> str:
+    """The path of the verified file."""
+    given_up = Event()
+    downloader = partial(_download, known.packed_bytes, given_up)
+    # A thread can be left behind when time is up: requests limits neither the name look-up nor a header that drips in.
+    with ThreadPool(1) as pool:
+        path = pool.apply_async(
+            pooch.retrieve, (url, known.packed_sha256, Path(url).name, folder), {"downloader": downloader}
         )
-    return bytes(body)
+        try:
+            return str(path.get(FILE_SECONDS))
+        except multiprocessing.TimeoutError:
+            raise requests.Timeout(f"{Path(url).name}: not complete within {FILE_SECONDS:g} s") from None
+        finally:
+            given_up.set()
 
 
-def _unpack(packed: bytes, path: Path) -> None:
-    with (
-        atomic_write(path) as temporary,
-        temporary.open("wb") as file,
-        gzip.open(BytesIO(packed)) as content,
-    ):
-        shutil.copyfileobj(content, file)
+def _download(size: int, given_up: Event, url: str, output_file: str, _: object) -> None:
+    """Write the first `size` bytes as they were sent; `pooch.HTTPDownloader` has no limit, and may unpack them."""
+    with requests.get(
+        url,
+        stream=True,
+        timeout=SILENCE_SECONDS,
+        headers={"Accept-Encoding": "identity"},
+        # Or requests would read all that comes with a redirect, however long.
+        hooks={"response": lambda response, **_: response.close() if response.is_redirect else None},
+    ) as response:
+        response.raise_for_status()
+        bar = tqdm(total=size, desc=Path(url).name, unit="B", unit_scale=True)
+        with bar, Path(output_file).open("wb") as file:
+            while not given_up.is_set() and (piece := response.raw.read1(min(size - file.tell(), 2**16))):
+                file.write(piece)
+                bar.update(len(piece))
+
+
+def _reason(error: BaseException) -> str:
+    """The message of the innermost cause that has one; those that requests wraps it in repeat the address."""
+    while error.__context__ is not None and str(error.__context__):
+        error = error.__context__
+    return " ".join(str(error).split())  # a mirror may have sent lines

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,9 +12,9 @@ import torch
 from kedro.io import AbstractDataset, DatasetError
 
 from ..data.images import Digits, RawDigits
-from ..errors import DataError, WriteError
+from ..errors import DataError
 from ..storage.atomic import acquire_lock, plain_write_errors
-from .download import KNOWN, LEFTOVERS, fetch, remove_leftovers
+from .download import KNOWN, LEFTOVERS, fetch
 from .idx import FIX, IdxFile, file_size, read_idx
 from .sample import read_sample
 
@@ -46,7 +47,7 @@ class MnistDataset(AbstractDataset[None, MnistReaders]):
 
     def load(self) -> MnistReaders:
         """Functions that read the digits, one per source; what a killed download left is removed."""
-        _clean(self._path)
+        _remove_leftovers(self._path)
         return MnistReaders(
             files=lambda: read_files(self._path),
             download=lambda: download(self._path),
@@ -103,7 +104,7 @@ def read_files(root: Path) -> RawDigits | None:
 
 
 def download(root: Path) -> RawDigits:
-    """Fetch those of the four files that are not there, mirror by mirror, and keep them under `root`.
+    """Download those of the four files that are not there and keep them under `root`.
 
     Nothing takes its place before all that were missing are complete and verified; what is there stays as it is.
 
@@ -134,16 +135,18 @@ def download(root: Path) -> RawDigits:
     return raw._replace(source=source)
 
 
-def _clean(root: Path) -> None:
-    if not any(root.glob(LEFTOVERS)):  # nothing is touched then: the folder may be read-only
+def _remove_leftovers(root: Path) -> None:
+    """Remove the folders that killed downloads left."""
+    if not any(root.glob(LEFTOVERS)):  # then nothing is touched: the folder may be read-only
         return
     try:
         if (lock := acquire_lock(root / ".download.lock", timeout=0)) is not None:  # held while a download goes on
             with ExitStack() as held:
                 held.callback(lock.release)
-                remove_leftovers(root)
+                for folder in root.glob(LEFTOVERS):
+                    shutil.rmtree(folder)
             logger.info("removed what a killed download left under %s", _shown(root))
-    except WriteError as error:  # no reason not to read the files beside it
+    except OSError as error:  # the files beside it can still be read
         logger.warning("what a killed download left stays: %s", error)
 
 
