@@ -11,16 +11,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from plotly.graph_objects import Figure as PlotlyFigure
 
-from vae_mnist.datasets import (
-    AnimationDataset,
-    CheckpointsDataset,
-    CSVDataset,
-    FigureDataset,
-    ImageDataset,
-    JSONDataset,
-    PlotlyDataset,
-    TensorsDataset,
-)
+from vae_mnist.datasets.animation import AnimationDataset
+from vae_mnist.datasets.checkpoints import CheckpointsDataset
+from vae_mnist.datasets.pictures import FigureDataset, ImageDataset, PlotlyDataset
+from vae_mnist.datasets.tables import CSVDataset, JSONDataset
+from vae_mnist.datasets.tensors import TensorsDataset
 from vae_mnist.errors import CheckpointError, DamagedCheckpointError, DataError, WriteError
 from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
 

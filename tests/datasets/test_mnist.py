@@ -7,7 +7,7 @@ import pytest
 import torch
 import torchvision
 
-from vae_mnist.datasets import MnistDataset, mnist
+from vae_mnist.datasets import mnist
 from vae_mnist.datasets.download import KNOWN, KnownFile
 from vae_mnist.errors import DataError
 
@@ -105,7 +105,7 @@ def test_training_and_test_images_of_two_sizes_are_refused(tmp_path, contents):
 
 
 def test_loading_the_dataset_reads_nothing_yet(tmp_path):
-    dataset = MnistDataset(path=str(tmp_path / "nowhere"))
+    dataset = mnist.MnistDataset(path=str(tmp_path / "nowhere"))
     assert dataset.exists()
     assert dataset.load().files() is None
     assert not (tmp_path / "nowhere").exists()
@@ -113,4 +113,4 @@ def test_loading_the_dataset_reads_nothing_yet(tmp_path):
 
 def test_the_raw_files_are_read_only(tmp_path):
     with pytest.raises(Exception, match="read-only"):
-        MnistDataset(path=str(tmp_path)).save(object())
+        mnist.MnistDataset(path=str(tmp_path)).save(object())

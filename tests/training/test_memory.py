@@ -37,7 +37,7 @@ from vae_mnist.storage.checkpoints import write_checkpoint
 from vae_mnist.config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
 from vae_mnist.training.machine import resolve_precision
 from vae_mnist.measures.bounds import importance_weighted, posterior_statistics
-from vae_mnist.datasets import TensorsDataset
+from vae_mnist.datasets.tensors import TensorsDataset
 from vae_mnist.sampling import decode, prior_codes
 from vae_mnist.training.loop import snapshot, start, train
 
