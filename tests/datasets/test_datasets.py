@@ -2,6 +2,7 @@ import json
 import resource
 import shutil
 import struct
+from base64 import b64decode
 
 import pandas as pd
 import pytest
@@ -308,6 +309,15 @@ def test_a_damaged_tensor_file_is_replaced(tmp_path):
     (tmp_path / "d.safetensors").write_bytes(b"no tensors")
     dataset.save({"x": torch.ones(10)})
     assert dataset.load()["x"].sum() == 10
+
+
+def test_a_picture_comes_back_and_has_a_preview(tmp_path):
+    picture = Image.effect_noise((20, 10), 50)
+    dataset = ImageDataset(filepath=str(tmp_path / "sub" / "a.png"))
+    dataset.save(picture)
+    assert dataset.load() == picture
+    assert b64decode(dataset.preview()) == (tmp_path / "sub" / "a.png").read_bytes()
+    assert files(tmp_path / "sub") == ["a.png"]
 
 
 def test_an_animation_shows_every_frame_for_its_time_and_loops(tmp_path):

@@ -5,6 +5,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from vae_mnist import load_model
+from vae_mnist.pipelines.generate.nodes import draw_digits, to_images
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,6 +40,16 @@ def test_pictures_and_tensors_hold_the_same_digits(folder, checkpoint_path):
     torch.testing.assert_close(tensors["images"], expected)
     drawn = torch.randn(10, 4, generator=torch.Generator().manual_seed(7))
     assert torch.equal(tensors["codes"], drawn)
+
+
+def test_colour_images_stay_in_colour():
+    images = torch.rand(3, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    pictures = to_images({"images": images})
+    pixels = np.asarray(pictures["digit_0002"]())
+    assert np.array_equal(pixels, (images[1] * 255).round().byte().permute(1, 2, 0).numpy())
+    card = {"title": "t", "source": "s", "sha256": {"train": "a", "test": "b"}}
+    facts = {"dataset": card, "row": {"epoch": 1, "test_loss": 1.0, "beta": 1.0}, "seed": 0}
+    assert draw_digits({"images": images}, facts, "r").mode == "RGB"
 
 
 def test_a_named_checkpoint_is_used(finished, folder):

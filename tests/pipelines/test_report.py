@@ -114,7 +114,9 @@ def test_the_interactive_curves_hold_the_tables_numbers(folder):
     for trace, column in zip(figure["data"], columns, strict=True):
         assert trace["name"] == column.partition("_")[0]
         assert trace["y"] == pytest.approx(table[column].tolist())
-    assert "5,000-digit sample" in json.dumps(figure)
+    footer = figure["layout"]["annotations"][-1]["text"].replace("<br>", " ")
+    assert "5,000-digit sample" in footer
+    assert json.loads((folder / "loss_table.json").read_text(encoding="utf-8"))["note"] in footer
 
 
 def test_the_report_runs_on_its_own_and_makes_the_same_files_again(finished, folder):

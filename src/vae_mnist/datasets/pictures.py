@@ -1,7 +1,9 @@
 """Figures and single pictures."""
 
-from pathlib import PurePosixPath
+from base64 import b64encode
+from pathlib import Path, PurePosixPath
 
+from kedro_datasets._typing import ImagePreview
 from kedro_datasets.matplotlib import MatplotlibDataset
 from kedro_datasets.pillow import ImageDataset as PlainImage
 from kedro_datasets.plotly import JSONDataset as PlainPlotly
@@ -29,7 +31,11 @@ class PlotlyDataset(AtomicFile, PlainPlotly):  # type: ignore[misc]
 
 
 class ImageDataset(AtomicFile, PlainImage):  # type: ignore[misc]
-    """A PIL image -> a picture; the options are those of kedro-datasets' `pillow.ImageDataset`."""
+    """A PIL image <-> a picture; the options are those of kedro-datasets' `pillow.ImageDataset`."""
+
+    def preview(self) -> ImagePreview:
+        """The file, for Kedro-Viz."""
+        return ImagePreview(b64encode(Path(self._filepath).read_bytes()).decode())
 
     @staticmethod
     def _get_format(file_path: PurePosixPath) -> str:

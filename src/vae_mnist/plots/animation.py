@@ -8,7 +8,9 @@ GREYS = bytes(grey for grey in range(0, 256, 17) for _ in "RGB")
 
 
 def animation(pictures: Iterable[Image.Image], frame_ms: int) -> list[Image.Image]:
-    """Frames in 16 greys, a third of the bytes of 256; the last one stays five times as long.
+    """Frames with a palette each; the last one stays five times as long.
+
+    Grey pictures get 16 greys, a third of the bytes of 256; others the 256 colours that suit them best.
 
     Args:
         pictures: all of one size.
@@ -16,8 +18,11 @@ def animation(pictures: Iterable[Image.Image], frame_ms: int) -> list[Image.Imag
     """
     frames = []
     for picture in pictures:
-        frame = picture.convert("L").point(lambda grey: round(grey / 17))
-        frame.putpalette(GREYS)
+        if picture.mode == "L":
+            frame = picture.point(lambda grey: round(grey / 17))
+            frame.putpalette(GREYS)
+        else:
+            frame = picture.convert("RGB").quantize()
         frame.info["duration"] = frame_ms
         frames.append(frame)
     if frames:

@@ -3,15 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from matplotlib.figure import Figure
-
-DPI = 100
-INK, MUTED = "#1a1a1a", "#6b6b6b"
-HEADER, FOOTER, MARGIN = 72, 52, 28  # pixels
-
-GREYSCALE_NOTE = (
-    "Losses: nats per image, grey pixels as Bernoulli means: an upper bound on the NLL of dynamically binarised "
-    "digits, no density of grey ones."
+LOSS_NOTE = (
+    "grey pixels as Bernoulli means: an upper bound on the NLL of dynamically binarised images, "
+    "no density of grey images"
 )
 
 
@@ -23,7 +17,9 @@ class Caption(NamedTuple):
     footer: str
 
     @classmethod
-    def of(cls, title: str, run: str, dataset: Mapping[str, Any], row: Mapping[str, float] | None = None) -> "Caption":
+    def of(
+        cls, title: str, run: str, dataset: Mapping[str, Any], row: Mapping[str, float] | None = None, note: str = ""
+    ) -> "Caption":
         """Caption for a run.
 
         Args:
@@ -31,6 +27,7 @@ class Caption(NamedTuple):
             run: name of the run.
             dataset: the data card.
             row: losses of the epoch shown, if it shows one.
+            note: what the losses mean, for figures of losses.
         """
         subtitle = f"run {run}"
         if row is not None:
@@ -41,22 +38,5 @@ class Caption(NamedTuple):
             f"{dataset['title']} ({dataset['source']})\n"
             f"sha256 of digits: training {sha256['train'][:12]}…, test {sha256['test'][:12]}…"
         )
+        footer += f"\nLosses in nats per image; {note}." if note else ""
         return cls(title, subtitle, footer)
-
-    def with_title(self, title: str) -> "Caption":
-        """The same small print under another title."""
-        return self._replace(title=title)
-
-
-def page(width: int, height: int, caption: Caption) -> Figure:
-    """A white page of width x height pixels with its caption; the middle is left free.
-
-    The middle starts HEADER pixels from the top and ends FOOTER pixels from the bottom.
-    """
-    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
-    figure.add_axes((0, 0, 1, 1)).set_axis_off()  # IPython shows no figure without axes
-    left = MARGIN / width
-    figure.text(left, 1 - 18 / height, caption.title, size=15, weight="bold", color=INK, va="top")
-    figure.text(left, 1 - 44 / height, caption.subtitle, size=10, color=MUTED, va="top")
-    figure.text(left, 12 / height, caption.footer, size=7, color=MUTED, va="bottom", linespacing=1.5)
-    return figure

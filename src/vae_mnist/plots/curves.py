@@ -1,12 +1,14 @@
 """Loss curves: loss, BCE and KLD apart, train and test together."""
 
-from typing import TYPE_CHECKING, Any
+from textwrap import wrap
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .captions import FOOTER, GREYSCALE_NOTE, HEADER, INK, MUTED, Caption, page
+from .captions import Caption
+from .pages import FOOTER, HEADER, INK, MUTED, figure_page
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
@@ -23,22 +25,17 @@ def loss_curves(table: pd.DataFrame, caption: Caption) -> Figure:
         caption: the words around it.
     """
     width, height = 1200, 470
-    figure = page(width, height, caption._replace(footer=f"{caption.footer}\n{GREYSCALE_NOTE}"))
+    figure = figure_page(width, height, caption)
     bottom, top = (FOOTER + 52) / height, 1 - (HEADER + 34) / height
+    breadth = 0.2 if "validation_loss" in table.columns else 0.245  # the longer the names, the more room beside a panel
     for index, (part, name) in enumerate(PARTS.items()):
-        axes = figure.add_axes((0.045 + index * 0.325, bottom, 0.245, top - bottom))
+        axes = figure.add_axes((0.045 + index * 0.325, bottom, breadth, top - bottom))
         axes.set_title(f"{name}, nats per image", size=10, color=INK, loc="left")
         splits = _splits(table, part)
         ranked = sorted(splits, key=lambda split: splits[split].iloc[-1])  # names beside their lines, none on another
         for split, values in splits.items():
-            axes.plot(
-                table["epoch"],
-                values,
-                color=COLOURS[split],
-                lw=2,
-                marker="o",
-                ms=3.5 if len(table) < 60 else 0,  # noqa: PLR2004
-            )
+            marks = 3.5 if len(table) < 60 else 0  # noqa: PLR2004
+            axes.plot(table["epoch"], values, color=COLOURS[split], lw=2, marker="o", ms=marks)
             axes.annotate(
                 f"{split} {values.iloc[-1]:.1f}",
                 (table["epoch"].iloc[-1], values.iloc[-1]),
@@ -64,38 +61,24 @@ def interactive_loss_curves(table: pd.DataFrame, caption: Caption) -> "PlotlyFig
     figure = make_subplots(rows=1, cols=3, subplot_titles=[name.partition(" ")[0] for name in PARTS.values()])
     for column, part in enumerate(PARTS, start=1):
         for split, values in _splits(table, part).items():
-            trace: dict[str, Any] = {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "x": table["epoch"].tolist(),
-                "y": values.tolist(),
-                "name": split,
-                "legendgroup": split,
-                "showlegend": column == 1,
-                "line": {"color": COLOURS[split]},
-                "hovertemplate": f"epoch %{{x}}<br>{split} {part} %{{y:.2f}} nats per image<extra></extra>",
-            }
-            figure.add_trace(trace, row=1, col=column)
-    footer = f"{caption.footer}\n{GREYSCALE_NOTE}".replace("\n", "<br>").replace(": an upper", ":<br>an upper")
-    figure.update_layout(
-        title={"text": f"{caption.title}<br><sup>{caption.subtitle}</sup>"},
-        template="plotly_white",
-        margin={"b": 110},
-        annotations=[
-            *figure.layout.annotations,
-            {
-                "text": footer,
-                "xref": "paper",
-                "yref": "paper",
-                "x": 0,
-                "y": -0.16,
-                "yanchor": "top",
-                "showarrow": False,
-                "align": "left",
-                "font": {"size": 9, "color": MUTED},
-            },
-        ],
-    )
+            figure.add_scatter(
+                x=table["epoch"].tolist(),
+                y=values.tolist(),
+                mode="lines+markers",
+                name=split,
+                legendgroup=split,
+                showlegend=column == 1,
+                line={"color": COLOURS[split]},
+                hovertemplate=f"epoch %{{x}}<br>{split} {part} %{{y:.2f}} nats per image<extra></extra>",
+                row=1,
+                col=column,
+            )
+    title = f"{caption.title}<br><sup>{caption.subtitle}</sup>"
+    figure.update_layout(title={"text": title}, template="plotly_white", margin={"b": 110})
+    lines = [piece for line in caption.footer.split("\n") for piece in wrap(line, 110)]
+    below = {"xref": "paper", "yref": "paper", "x": 0, "y": -0.16, "yanchor": "top"}
+    small = {"showarrow": False, "align": "left", "font": {"size": 9, "color": MUTED}}
+    figure.add_annotation(text="<br>".join(lines), **below, **small)
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(title_text="nats per image", col=1)
     return figure

@@ -1,173 +1,132 @@
-"""Grids of digits, drawn pixel for pixel: nothing is resampled, and no axes stand around a digit."""
+"""Grids of images, drawn pixel for pixel: nothing is resampled, and no axes stand around an image."""
 
-import zlib
 from collections.abc import Sequence
-from os import PathLike
-from typing import IO, Any
+from math import ceil
 
 import numpy as np
-from matplotlib.backend_bases import RendererBase
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.image import BboxImage
-from matplotlib.transforms import Affine2D, Bbox, TransformedBbox
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from .captions import DPI, FOOTER, HEADER, INK, MARGIN, MUTED, Caption, page
+from ..errors import InputError
+from .captions import Caption
+from .pages import FOOTER, HEADER, INK, MARGIN, MUTED, font, write_caption
 
 GAP = 4  # pixels between tiles
-MIN_WIDTH = 640  # narrower pages would cut their captions
-OPAQUE = 255
-PAPER = 246  # grey of a tile's ground, so that tiles show on the white page
+MIN_WIDTH = 640  # of a page, for its caption
+LABEL_POINTS = 9
+PAPER = 246  # ground of a grey tile, so that it shows on the white page
 
 
-def sample_grid(images: Tensor, columns: int, caption: Caption) -> Figure:
-    """Digits row by row.
+def sample_grid(images: Tensor, columns: int, caption: Caption) -> Image.Image:
+    """Images row by row.
 
     Args:
-        images: (N, 1, H, W), pixel means in [0, 1].
-        columns: digits to a row.
+        images: (N, 1, H, W), grey, or (N, 3, H, W), in colour; pixel means in [0, 1], values beyond are clipped.
+        columns: images to a row.
         caption: the words around it.
+
+    Raises:
+        InputError: no images, or another shape or type; so for all grids.
     """
-    rows = [images[start : start + columns] for start in range(0, len(images), columns)]
-    return _grid(rows, _scale(images, 112), caption)
+    return _grid(images.split(columns), 112, caption)
 
 
-def reconstruction_grid(originals: Tensor, reconstructions: Tensor, columns: int, caption: Caption) -> Figure:
+def reconstruction_grid(originals: Tensor, reconstructions: Tensor, columns: int, caption: Caption) -> Image.Image:
     """Originals, each above its reconstruction.
 
     Args:
-        originals: (N, 1, H, W) in [0, 1].
+        originals: (N, C, H, W) as for `sample_grid`.
         reconstructions: likewise, in the same order.
-        columns: digits to a row.
+        columns: images to a row.
         caption: the words around it.
     """
-    rows, breaks = [], []
-    for start in range(0, len(originals), columns):
-        rows += [originals[start : start + columns], reconstructions[start : start + columns]]
-        breaks.append(len(rows) - 1)
-    return _grid(rows, _scale(originals, 84), caption, breaks=breaks)
+    if originals.shape != reconstructions.shape:
+        raise InputError(
+            f"reconstructions: expected the shape of the originals, {tuple(originals.shape)}, "
+            f"got {tuple(reconstructions.shape)}."
+        )
+    pairs = zip(originals.split(columns), reconstructions.split(columns), strict=True)
+    return _grid([row for pair in pairs for row in pair], 84, caption, in_pairs=True)
 
 
-def interpolation_strips(strips: Sequence[Tensor], caption: Caption) -> Figure:
+def interpolation_strips(strips: Sequence[Tensor], caption: Caption) -> Image.Image:
     """One row a path.
 
     Args:
-        strips: (S, 1, H, W) in [0, 1] each: an original, the decoded path, the other original.
+        strips: (S, C, H, W) each, as for `sample_grid`: an original, the decoded path, the other original.
         caption: the words around it.
     """
-    return _grid(list(strips), _scale(strips[0], 84), caption, set_apart_ends=True)
+    return _grid(strips, 84, caption, set_apart_ends=True)
 
 
-def traversal_grid(images: Tensor, labels: Sequence[str], caption: Caption) -> Figure:
+def traversal_grid(images: Tensor, labels: Sequence[str], caption: Caption) -> Image.Image:
     """One row a latent dimension, its value growing from left to right.
 
     Args:
-        images: (D x V, 1, H, W) in [0, 1], one dimension after another.
+        images: (D x V, C, H, W) as for `sample_grid`, one dimension after another.
         labels: D, for the left edge.
         caption: the words around it.
     """
-    values = len(images) // len(labels)
-    return _grid(list(images.split(values)), _scale(images, 84), caption, labels=labels)
+    if not labels or len(images) % len(labels):
+        raise InputError(f"images: expected as many for each of {len(labels)} labels, got {len(images)} in all.")
+    return _grid(images.split(len(images) // len(labels)), 84, caption, labels=labels)
 
 
 def _grid(
-    rows: list[Tensor],
-    scale: int,
+    rows: Sequence[Tensor],
+    side: int,
     caption: Caption,
     *,
     labels: Sequence[str] = (),
-    breaks: Sequence[int] = (),
+    in_pairs: bool = False,
     set_apart_ends: bool = False,
-) -> Figure:
-    height, width = (size * scale for size in rows[0].shape[-2:])
-    label_width = 92 if labels else 0
+) -> Image.Image:
+    """A page of tiles, each about `side` pixels on its longer side."""
+    _check(rows)
+    tiles = [_tiles(row, side) for row in rows]  # (N, H', W', C) each
+    _, height, width, channels = tiles[0].shape
+    columns = max(map(len, tiles))
+    words = [line for label in labels for line in label.split("\n")]
+    label_width = 12 + ceil(max(map(font(LABEL_POINTS).getlength, words))) if words else 0
     apart = 4 * GAP if set_apart_ends else 0
-    columns = max(len(row) for row in rows)
-    content = label_width + columns * (width + GAP) - GAP + 2 * apart
-    tops = [index * (height + GAP) + sum(3 * GAP for line in breaks if line < index) for index in range(len(rows))]
-    page_width = max(MIN_WIDTH, content + 2 * MARGIN)
-    page_height = HEADER + 2 * GAP + tops[-1] + height + 2 * GAP + FOOTER
-    figure = page(page_width, page_height, caption)
-    _GreyCanvas(figure)
-    left = (page_width - content) // 2 + label_width
+    x = [column * (width + GAP) + apart * ((column > 0) + (column == columns - 1)) for column in range(columns)]
+    y = [index * (height + GAP) + (3 * GAP * (index // 2) if in_pairs else 0) for index in range(len(rows))]
+    page_width = max(MIN_WIDTH, label_width + x[-1] + width + 2 * MARGIN)
+    left, top = (page_width + label_width - x[-1] - width) // 2, HEADER + 2 * GAP
 
-    canvas = np.full((tops[-1] + height, content - label_width), 255, dtype=np.uint8)
-    for top, row in zip(tops, rows, strict=True):
-        for column, tile in enumerate(_ink(row, scale)):
-            x = column * (width + GAP) + (apart if column > 0 else 0) + (apart if column == columns - 1 else 0)
-            canvas[top : top + height, x : x + width] = tile
-    figure.add_artist(_Pixels(figure, canvas, left, FOOTER + 2 * GAP))
-    for top, label in zip(tops, labels, strict=False):
-        y = 1 - (HEADER + 2 * GAP + top + height / 2) / page_height
-        figure.text((left - 12) / page_width, y, label, size=9, color=INK, ha="right", va="center")
+    page = np.full((top + y[-1] + height + 2 * GAP + FOOTER, page_width, channels), 255, dtype=np.uint8)
+    for row, start in zip(tiles, y, strict=True):
+        for tile, column in zip(row, x, strict=False):
+            page[top + start : top + start + height, left + column : left + column + width] = tile
+    picture = Image.fromarray(page.squeeze(2) if channels == 1 else page)
+    draw = write_caption(picture, caption)
+    for label, start in zip(labels, y, strict=False):
+        place = (left - 12, top + start + height / 2)
+        draw.text(place, label, fill=INK, font=font(LABEL_POINTS), anchor="rm", align="right")
     if set_apart_ends:
-        for x, text in ((left, "original"), (left + content - width, "original")):
-            figure.text((x + width / 2) / page_width, 1 - HEADER / page_height, text, size=8, color=MUTED, ha="center")
-    return figure
+        for column in (x[0], x[-1]):
+            draw.text((left + column + width / 2, HEADER), "original", fill=MUTED, font=font(8), anchor="ms")
+    return picture
 
 
-class _Pixels(BboxImage):
-    """Grey pixels (H, W) with their lower left corner at (left, bottom), in pixels of the figure.
-
-    A file of the figure's own size holds them as they are, unscaled: Matplotlib would resample them all the same,
-    which takes as long as the rest of a grid. At other sizes it does.
-    """
-
-    def __init__(self, figure: Figure, grey: NDArray[np.uint8], left: int, bottom: int) -> None:
-        height, width = grey.shape
-        place = Bbox.from_bounds(left / DPI, bottom / DPI, width / DPI, height / DPI)
-        super().__init__(TransformedBbox(place, figure.dpi_scale_trans), origin="upper", interpolation="nearest")
-        self.pixels = np.dstack([grey, grey, grey, np.full_like(grey, 255)])
-        self.set_data(self.pixels[:1, :1])  # Matplotlib copies what it is given, twice
-
-    def make_image(
-        self, renderer: RendererBase, magnification: float = 1.0, unsampled: bool = False
-    ) -> tuple[NDArray[np.uint8], float, float, Affine2D]:
-        """As `matplotlib.image` documents it."""
-        extent, pixels = self.get_window_extent(renderer), self.pixels
-        if unsampled or magnification != 1 or (round(extent.height), round(extent.width)) != pixels.shape[:2]:
-            self.set_data(self.pixels)
-            return super().make_image(renderer, magnification, unsampled)
-        return pixels[::-1], round(extent.x0), round(extent.y0), Affine2D()  # renderers count rows from the bottom
+def _tiles(images: Tensor, side: int) -> NDArray[np.uint8]:
+    """Tiles (N, H', W', C) of images (N, C, H, W), each pixel a square; grey ones as dark ink on paper."""
+    scale = max(1, side // max(images.shape[2:]))
+    values = images.detach().cpu().float().clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    shades = PAPER * (1 - values) if values.shape[3] == 1 else 255 * values
+    tiles: NDArray[np.uint8] = np.rint(shades).astype(np.uint8).repeat(scale, axis=1).repeat(scale, axis=2)
+    return tiles
 
 
-class _GreyCanvas(FigureCanvasAgg):
-    """Writes PNG files in grey where nothing has a colour: half the bytes, and a fifth of the time."""
-
-    def print_png(
-        self,
-        filename_or_obj: str | PathLike[str] | IO[bytes],
-        *,
-        metadata: dict[str, str | None] | None = None,
-        pil_kwargs: dict[str, Any] | None = None,
-        **_: object,  # colours of the page and the like, which `savefig` has set already
-    ) -> None:
-        """As `matplotlib.backends.backend_agg` documents it."""
-        self.draw()  # type: ignore[no-untyped-call]
-        pixels = np.asarray(self.buffer_rgba())  # type: ignore[no-untyped-call]
-        red, green, blue, alpha = (pixels[..., channel] for channel in range(4))
-        if not (np.array_equal(red, green) and np.array_equal(green, blue) and (alpha == OPAQUE).all()):
-            super().print_png(filename_or_obj, metadata=metadata, pil_kwargs=pil_kwargs)  # type: ignore[no-untyped-call]
-            return
-        info = PngInfo()
-        for key, text in (metadata or {}).items():
-            if text is not None:
-                info.add_text(key, text)
-        dpi = self.figure.dpi
-        options = {"dpi": (dpi, dpi), "pnginfo": info, "compress_type": zlib.Z_RLE} | (pil_kwargs or {})
-        Image.fromarray(np.ascontiguousarray(red)).save(filename_or_obj, format="png", **options)
-
-
-def _ink(images: Tensor, scale: int) -> NDArray[np.uint8]:
-    """Digits (N, 1, H, W) as dark ink on paper (N, H', W'), each pixel a square of `scale` screen pixels."""
-    grey: NDArray[np.uint8] = np.rint(PAPER * (1 - images[:, 0].clamp(0, 1).numpy())).astype(np.uint8)
-    return grey.repeat(scale, axis=1).repeat(scale, axis=2)
-
-
-def _scale(images: Tensor, pixels: int) -> int:
-    """Screen pixels per pixel, so that a tile is about `pixels` wide."""
-    return max(1, pixels // images.shape[-1])
+def _check(rows: Sequence[Tensor]) -> None:
+    fits = [
+        row.ndim == 4 and row.shape[1] in {1, 3} and row.numel() > 0 and row.is_floating_point()  # noqa: PLR2004
+        for row in rows
+    ]
+    if not rows or not all(fits) or len({row.shape[1:] for row in rows}) > 1:
+        found = dict.fromkeys(f"{tuple(row.shape)} {row.dtype}" for row in rows)
+        raise InputError(
+            "images: expected floats (N, 1, H, W) or (N, 3, H, W), at least one and all of one size, got "
+            f"{', '.join(found) or 'none'}."
+        )

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from .captions import FOOTER, HEADER, MARGIN, MUTED, Caption, page
+from .captions import Caption
+from .pages import FOOTER, HEADER, MARGIN, MUTED, figure_page
 
 # One colour a digit, ten that stay apart for most eyes (Tableau 10).
 COLOURS = [
@@ -33,7 +34,7 @@ def latent_map(means: Tensor, labels: Tensor, caption: Caption) -> Figure:
     """
     points, explained = principal_components(means)
     width, height = 900, 960
-    figure = page(width, height, caption)
+    figure = figure_page(width, height, caption)
     bottom, top = (FOOTER + 44) / height, 1 - (HEADER + 8) / height
     axes = figure.add_axes((MARGIN * 2 / width, bottom, 1 - MARGIN * 3 / width, top - bottom))
     x, y = points.numpy().T

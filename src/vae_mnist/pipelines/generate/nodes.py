@@ -4,7 +4,6 @@ from collections.abc import Callable
 from math import ceil, sqrt
 from typing import Any
 
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -47,7 +46,7 @@ def generate_digits(
     return {"images": decode(model, codes), "codes": codes}, facts
 
 
-def draw_digits(tensors: dict[str, Tensor], facts: dict[str, Any], run: str) -> Figure:
+def draw_digits(tensors: dict[str, Tensor], facts: dict[str, Any], run: str) -> Image.Image:
     """One page of them, as square as can be; at most GRID_LIMIT."""
     images = tensors["images"]
     shown = images[:GRID_LIMIT]
@@ -57,14 +56,18 @@ def draw_digits(tensors: dict[str, Tensor], facts: dict[str, Any], run: str) -> 
 
 
 def to_images(tensors: dict[str, Tensor]) -> dict[str, Callable[[], Image.Image]]:
-    """Single images, white on black as MNIST has them; each is made when it is written."""
+    """Single images, their pixels as they are (MNIST is white on black); each is made when it is written."""
     digits = tensors["images"]
     width = len(str(len(digits)))
     return {f"digit_{index:0{max(4, width)}d}": _lazy(image) for index, image in enumerate(digits, start=1)}
 
 
 def _lazy(image: Tensor) -> Callable[[], Image.Image]:
-    return lambda: Image.fromarray((image[0] * 255).round().byte().numpy())
+    def picture() -> Image.Image:
+        pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()  # (H, W, C)
+        return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+
+    return picture
 
 
 def _names(names: list[str]) -> str:

@@ -15,6 +15,7 @@ from ...data.images import Digits, as_pixels, check_digits
 from ...measures.bounds import posterior_statistics
 from ...models import VAE
 from ...plots import (
+    LOSS_NOTE,
     Caption,
     animation,
     interactive_loss_curves,
@@ -25,12 +26,11 @@ from ...plots import (
     sample_grid,
     traversal_grid,
 )
-from ...sampling import interpolate, reconstruct, sample, traverse
+from ...sampling import encode, interpolate, reconstruct, sample, traverse
 from ...storage.checkpoints import Checkpoint, check_dataset, model_from_checkpoint
 
 Partitions = dict[str, Callable[[], Checkpoint]]
-LazyFigures = dict[str, Callable[[], Figure]]
-LoadedPictures = dict[str, Callable[[], Image]]
+LazyPictures = dict[str, Callable[[], Image]]
 
 MAP_LIMIT = 20_000  # digits on the latent map
 
@@ -61,8 +61,7 @@ def make_loss_table(checkpoints: Partitions, history: pd.DataFrame, run: str) ->
         "run": run,
         "dataset": dataset,
         "unit": "nats per image, averaged over images; lower is better",
-        "note": "grey pixels as Bernoulli means: an upper bound on the NLL of dynamically binarised MNIST, "
-        "no density of grey images",
+        "note": LOSS_NOTE,
         "columns": COLUMNS,
     }
     return table, card
@@ -71,14 +70,14 @@ def make_loss_table(checkpoints: Partitions, history: pd.DataFrame, run: str) ->
 def draw_loss_curves(table: pd.DataFrame, card: dict[str, Any]) -> tuple[Figure, PlotlyFigure]:
     """Loss, BCE and KLD over the epochs, as a picture and for a browser."""
     last = {str(name): value for name, value in table.iloc[-1].items()}
-    caption = Caption.of("Loss over the epochs", card["run"], card["dataset"], last)
+    caption = Caption.of("Loss over the epochs", card["run"], card["dataset"], last, card["note"])
     return loss_curves(table, caption), interactive_loss_curves(table, caption)
 
 
-def draw_samples(checkpoints: Partitions, run: str, config: ReportConfig) -> tuple[LazyFigures, Figure]:
+def draw_samples(checkpoints: Partitions, run: str, config: ReportConfig) -> tuple[LazyPictures, Image]:
     """A grid of samples for every epoch, all from the same codes, and the newest once more."""
 
-    def draw(checkpoint: Checkpoint) -> Figure:
+    def draw(checkpoint: Checkpoint) -> Image:
         images = sample(model_from_checkpoint(checkpoint), config.sample_side**2, seed=config.seed)
         caption = _caption("Samples from the prior (pixel means)", run, checkpoint)
         return sample_grid(images, config.sample_side, caption)
@@ -88,12 +87,12 @@ def draw_samples(checkpoints: Partitions, run: str, config: ReportConfig) -> tup
 
 def draw_reconstructions(
     checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig
-) -> tuple[LazyFigures, Figure]:
+) -> tuple[LazyPictures, Image]:
     """Originals above their reconstructions for every epoch, sorted by digit, and the newest once more."""
     check_digits(test_digits, "test_digits")
     originals = as_pixels(test_digits["images"][_by_turns(test_digits["labels"], config.reconstructions)])
 
-    def draw(checkpoint: Checkpoint) -> Figure:
+    def draw(checkpoint: Checkpoint) -> Image:
         check_dataset(checkpoint, "test", test_digits)
         caption = _caption("Test digits above their reconstructions", run, checkpoint)
         return reconstruction_grid(originals, reconstruct(model_from_checkpoint(checkpoint), originals), 10, caption)
@@ -101,13 +100,13 @@ def draw_reconstructions(
     return _one_an_epoch("recon", checkpoints, draw)
 
 
-def draw_interpolations(checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig) -> Figure:
+def draw_interpolations(checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig) -> Image:
     """Straight paths between the codes of test digits of different classes."""
     checkpoint, model = _newest_model(checkpoints, test_digits)
     ends = test_digits["images"][_by_turns(test_digits["labels"], 2 * config.interpolation_pairs)]
     # Half a list apart, so that a path leads from one digit to another.
     left, right = as_pixels(ends[: len(ends) // 2]), as_pixels(ends[len(ends) // 2 :])
-    codes = [model.encode(images)[0].detach() for images in (left, right)]
+    codes = [encode(model, images)[0] for images in (left, right)]
     strips = [
         torch.cat([first[None], interpolate(model, z1, z2, config.interpolation_steps), last[None]])
         for first, last, z1, z2 in zip(left, right, *codes, strict=True)
@@ -126,7 +125,7 @@ def draw_latent_map(checkpoints: Partitions, test_digits: Digits, run: str) -> F
     return latent_map(means, test_digits["labels"][:shown], caption)
 
 
-def draw_traversal(checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig) -> Figure:
+def draw_traversal(checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig) -> Image:
     """The most active latent dimensions, each walked through from the code of a test digit."""
     checkpoint, model = _newest_model(checkpoints, test_digits)
     means, kl = posterior_statistics(model, test_digits["images"])
@@ -138,7 +137,7 @@ def draw_traversal(checkpoints: Partitions, test_digits: Digits, run: str, confi
     return traversal_grid(images, labels, _caption(title, run, checkpoint))
 
 
-def animate_samples(samples: LoadedPictures, config: ReportConfig) -> list[Image]:
+def animate_samples(samples: LazyPictures, config: ReportConfig) -> list[Image]:
     """The sample grids as one animation, thinned evenly to at most `animation_frames` epochs."""
     names = sorted(samples, key=lambda name: (len(name), name))  # epoch 1000 after 999
     count = min(len(names), config.animation_frames)
@@ -147,15 +146,15 @@ def animate_samples(samples: LoadedPictures, config: ReportConfig) -> list[Image
 
 
 def _one_an_epoch(
-    kind: str, checkpoints: Partitions, draw: Callable[[Checkpoint], Figure]
-) -> tuple[LazyFigures, Figure]:
-    """{"sample_epoch_001": …}: each figure is drawn when it is written, so that a long run needs no more memory."""
+    kind: str, checkpoints: Partitions, draw: Callable[[Checkpoint], Image]
+) -> tuple[LazyPictures, Image]:
+    """{"sample_epoch_001": …}: each page is drawn when it is written, so that a long run needs no more memory."""
 
-    def later(read: Callable[[], Checkpoint]) -> Callable[[], Figure]:
+    def later(read: Callable[[], Checkpoint]) -> Callable[[], Image]:
         return lambda: draw(read())
 
-    figures = {name.replace("vae", kind, 1): later(read) for name, read in checkpoints.items()}
-    return figures, draw(_newest(checkpoints))
+    pages = {name.replace("vae", kind, 1): later(read) for name, read in checkpoints.items()}
+    return pages, draw(_newest(checkpoints))
 
 
 def _newest(checkpoints: Partitions) -> Checkpoint:
