@@ -1,14 +1,75 @@
+import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 
+from vae_mnist.errors import InputError
 from vae_mnist.plots import latent_map
-from vae_mnist.plots.latent import principal_components
+from vae_mnist.plots.latent import class_colours, principal_components
 
 
 def drawn(figure):
     """The map's axes, as they are once drawn."""
     figure.draw_without_rendering()
     return figure.axes[0]
+
+
+def classes(count, each=20):
+    labels = torch.arange(count).repeat(each)
+    return torch.randn(len(labels), 3, generator=torch.Generator().manual_seed(0)), labels
+
+
+def words(figure):
+    return [text.get_text() for text in figure.texts]
+
+
+@pytest.mark.parametrize("count", [2, 10, 11, 47])
+def test_every_point_has_the_colour_of_its_class_and_every_class_its_name(caption, count):
+    means, labels = classes(count)
+    figure = latent_map(means, labels, caption)
+    axes, colours = drawn(figure), np.array([to_rgb(colour) for colour in class_colours(count)])
+    assert np.allclose(axes.collections[0].get_facecolors()[:, :3], colours[labels.numpy()])
+    names = [str(number) for number in range(count)]
+    assert [text.get_text() for text in axes.texts] == names
+    assert words(figure)[-count:] == names
+    assert [to_rgb(text.get_color()) for text in figure.texts[-count:]] == [tuple(colour) for colour in colours]
+
+
+@pytest.mark.parametrize("count", [10, 47])
+@pytest.mark.parametrize("length", [1, 12, 200])
+def test_the_key_lies_between_caption_and_map(caption, count, length):
+    means, labels = classes(count)
+    figure = latent_map(means, labels, caption, ["M" * length] * count)
+    axes, boxes = drawn(figure), [text.get_window_extent() for text in figure.texts]
+    subtitle, key = boxes[1], boxes[-count:]
+    assert all(axes.bbox.y1 < box.y0 and box.y1 < subtitle.y0 for box in key)
+    if length < 200:
+        assert all(box.x0 >= 28 and box.x1 <= figure.bbox.x1 - 28 for box in key)
+    assert not any(one.overlaps(other) for index, one in enumerate(key) for other in key[index + 1 :])
+
+
+def test_classes_can_have_names(caption):
+    figure = latent_map(*classes(2), caption, ["T-shirt/top", "Bag", "Coat"])
+    assert words(figure)[-2:] == ["T-shirt/top", "Bag"]
+    assert [text.get_text() for text in drawn(figure).texts] == ["T-shirt/top", "Bag"]
+
+
+def test_images_without_classes_make_a_map_without_names(caption):
+    figure = latent_map(torch.eye(20), torch.zeros(20, dtype=torch.int64), caption)
+    assert not drawn(figure).texts
+    assert words(figure)[-1] == "some digits: 3 training + 2 test digits (files under here)"
+
+
+def test_a_class_without_a_name_is_refused(caption):
+    with pytest.raises(InputError, match="one for each class up to 2, got 2"):
+        latent_map(*classes(3), caption, ["a", "b"])
+
+
+def test_colours_of_many_classes_differ_and_the_first_stay_as_they_are():
+    colours = np.array([to_rgb(colour) for colour in class_colours(62)])
+    gaps = np.linalg.norm(colours[:, None] - colours, axis=2) + 9 * np.eye(62)
+    assert gaps.min() > 0.15
+    assert class_colours(62)[:11] == class_colours(11)
 
 
 def test_principal_components_are_those_of_the_singular_value_decomposition():
