@@ -1,4 +1,5 @@
 import json
+import os
 import resource
 import shutil
 import struct
@@ -318,6 +319,13 @@ def test_a_picture_comes_back_and_has_a_preview(tmp_path):
     assert dataset.load() == picture
     assert b64decode(dataset.preview()) == (tmp_path / "sub" / "a.png").read_bytes()
     assert files(tmp_path / "sub") == ["a.png"]
+
+
+def test_a_picture_is_not_synced_for_it_can_be_made_again(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "fsync")
+    ImageDataset(filepath=str(tmp_path / "a.png")).save(Image.new("L", (2, 2)))
+    with pytest.raises(DatasetError, match="fsync"):
+        JSONDataset(filepath=str(tmp_path / "a.json")).save({})
 
 
 def test_an_animation_shows_every_frame_for_its_time_and_loops(tmp_path):

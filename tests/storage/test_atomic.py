@@ -52,6 +52,13 @@ def test_the_data_reach_the_disk_before_the_name_and_the_old_file_never_goes_fir
     assert (tmp_path / "b.txt").read_text() == "new"
 
 
+def test_what_need_not_outlive_a_power_cut_is_not_synced(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "fsync")
+    with atomic_write(tmp_path / "b.txt", durable=False) as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "b.txt").read_text() == "new"
+
+
 def test_an_error_that_is_not_the_disks_is_left_as_it_is(tmp_path):
     """Pillow, asked for a format that cannot hold a picture, says so with an OSError."""
     from PIL import Image

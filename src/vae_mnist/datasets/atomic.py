@@ -13,6 +13,7 @@ from ..storage.atomic import atomic_write
 class AtomicFile:
     """Stands before a dataset of one local file among the bases of a class."""
 
+    durable = True  # whether a saved file outlives a power cut
     _filepath: PurePosixPath
 
     def save(self, data: Any) -> None:  # noqa: ANN401
@@ -21,7 +22,7 @@ class AtomicFile:
         Raises:
             WriteError: the disk is full, read-only, forbidden or gone.
         """
-        with atomic_write(Path(self._filepath)) as temporary:
+        with atomic_write(Path(self._filepath), durable=self.durable) as temporary:
             writer = copy.copy(self)
             writer._filepath = PurePosixPath(temporary)  # noqa: SLF001 a copy of itself
             try:

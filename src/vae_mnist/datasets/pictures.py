@@ -31,7 +31,12 @@ class PlotlyDataset(AtomicFile, PlainPlotly):  # type: ignore[misc]
 
 
 class ImageDataset(AtomicFile, PlainImage):  # type: ignore[misc]
-    """A PIL image <-> a picture; the options are those of kedro-datasets' `pillow.ImageDataset`."""
+    """A PIL image <-> a picture; the options are those of kedro-datasets' `pillow.ImageDataset`.
+
+    A power cut may leave an empty file: a run can write 100,000 pictures, and the same command makes them again.
+    """
+
+    durable = False
 
     def preview(self) -> ImagePreview:
         """The file, for Kedro-Viz."""

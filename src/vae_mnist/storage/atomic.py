@@ -16,13 +16,15 @@ _TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")  # .NAME.xxxxxxxx.tmp
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path to write to; at the end it takes the place of `path` in one step.
 
     The data reach the disk before the name does, so that a crash leaves the old file, the new one, or none.
 
     Args:
         path: where the file shall be; missing parent folders are made.
+        durable: wait for the disk. Without it a killed process still leaves the old file, the new one, or none, but a
+            power cut may leave an empty one.
 
     Raises:
         WriteError: the disk is full, read-only, forbidden or gone; `path` is then as it was.
@@ -34,15 +36,17 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            with temporary.open("rb+") as written:
-                os.fsync(written.fileno())
+            if durable:
+                with temporary.open("rb+") as written:
+                    os.fsync(written.fileno())
             # mkstemp makes files private; a finished file gets what the user's umask allows.
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-    _sync_folder(path.parent)
+    if durable:
+        _sync_folder(path.parent)
 
 
 @contextmanager
