@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 
 from vae_mnist.config.parameters import ReportConfig
-from vae_mnist.pipelines.report.nodes import animate_samples
+from vae_mnist.data.images import digits_sha256
+from vae_mnist.pipelines.report.nodes import animate_samples, draw_interpolations
+from vae_mnist.plots.pages import FOOTER, HEADER
+from vae_mnist.storage.checkpoints import read_checkpoint
 
 from ..helpers.project import LOSS_COLUMNS
 
@@ -71,6 +74,17 @@ def test_epochs_beyond_999_come_last_in_the_animation():
     pages = {f"sample_epoch_{epoch}": partial(Image.new, "L", (4, 4), ink) for epoch, ink in ((1000, 255), (999, 0))}
     frames = animate_samples(pages, config)
     assert [frame.convert("L").getpixel((0, 0)) for frame in frames] == [0, 255]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 11])
+def test_few_test_digits_make_shorter_paths_not_an_error(checkpoint_path, sample_digits, count):
+    digits = {name: tensor[:count] for name, tensor in sample_digits[1].items()}
+    checkpoint = read_checkpoint(checkpoint_path)
+    checkpoint["dataset"]["sha256"]["test"] = digits_sha256(digits)
+    config = ReportConfig.model_construct(interpolation_pairs=6, interpolation_steps=3)
+    page = draw_interpolations({"vae_epoch_002": lambda: checkpoint}, digits, "few", config)
+    rows = max(1, count // 2)
+    assert page.height == HEADER + FOOTER + 2 * 8 + rows * 84 + (rows - 1) * 4
 
 
 def test_a_damaged_picture_is_named(finished):

@@ -104,8 +104,9 @@ def draw_interpolations(checkpoints: Partitions, test_digits: Digits, run: str, 
     """Straight paths between the codes of test digits of different classes."""
     checkpoint, model = _newest_model(checkpoints, test_digits)
     ends = test_digits["images"][_by_turns(test_digits["labels"], 2 * config.interpolation_pairs)]
-    # Half a list apart, so that a path leads from one digit to another.
-    left, right = as_pixels(ends[: len(ends) // 2]), as_pixels(ends[len(ends) // 2 :])
+    # Half a list apart, so that a path leads from one digit to another; of an odd number the middle one is left out.
+    half = max(1, len(ends) // 2)
+    left, right = as_pixels(ends[:half]), as_pixels(ends[-half:])
     codes = [encode(model, images)[0] for images in (left, right)]
     strips = [
         torch.cat([first[None], interpolate(model, z1, z2, config.interpolation_steps), last[None]])
