@@ -105,13 +105,15 @@ def test_kedro_package_gives_a_wheel_that_runs_anywhere(finished, tmp_path):
         (["--to-outputs=latent_map", "--from-nodes=draw_latent_map"], {"latent_map.png"}),
         (["--from-nodes=draw_loss_curves"], {"loss_curves.png", "loss_curves.json"}),
         (["--pipeline=report", "--nodes=draw_traversal"], {"traversal.png"}),
+        (["--tags=tables"], {"loss_table.csv", "loss_table.json", "loss_curves.png", "loss_curves.json"}),
+        (["--tags=latent"], {"interpolations.png", "latent_map.png", "traversal.png"}),
         (["--tags=evaluate"], {"metrics.json"}),
     ],
 )  # fmt: skip
 def test_parts_of_a_pipeline_can_be_chosen(finished, words, made):
     run = "parts"
     if not finished.path("06_models", run).exists():
-        assert finished.invoke("--pipeline=train", run=run).exit_code == 0
+        assert finished.invoke("--pipelines=train,evaluate", run=run).exit_code == 0
     folders = [finished.path("07_model_output", run), finished.path("08_reporting", run)]
     before = {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
     result = finished.invoke(*words, run=run)

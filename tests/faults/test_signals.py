@@ -87,7 +87,7 @@ def test_a_stopped_run_that_started_over_says_how_not_to_do_so_again(ingested):
 def test_a_report_can_be_stopped_as_well(finished, number):
     pictures = finished.path("08_reporting", f"stopped{number}", "samples")
     run = f"stopped{number}"
-    assert finished.invoke("--pipeline=train", run=run, train__epochs=8).exit_code == 0
+    assert finished.invoke("--pipelines=train,evaluate", run=run, train__epochs=8).exit_code == 0
     with running(finished, "--pipeline=report", run=run) as process:
         wait_for(lambda: len(list(pictures.glob("*.png"))) >= 2, process)
         process.send_signal(number)

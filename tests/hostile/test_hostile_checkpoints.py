@@ -35,7 +35,7 @@ BOUND = 150  # MB of memory beyond a file's own size, whatever the file is
 def trained(tmp_path_factory):
     """A project with a run 'unbroken' of three epochs; tests copy that run."""
     project = Project(tmp_path_factory.mktemp("trained") / "project")
-    assert project.invoke("--pipelines=ingest,train", run="unbroken", train__epochs=3).exit_code == 0
+    assert project.invoke("--pipelines=ingest,train,evaluate", run="unbroken", train__epochs=3).exit_code == 0
     return project
 
 

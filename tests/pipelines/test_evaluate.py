@@ -1,10 +1,12 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from vae_mnist.data.images import binarise
 from vae_mnist.measures.bounds import active_units, importance_weighted, loss_parts, posterior_statistics
-from vae_mnist.storage.checkpoints import load_model
+from vae_mnist.storage.checkpoints import load_model, weights_digest
 
 
 @pytest.fixture(scope="module")
@@ -12,7 +14,7 @@ def metrics(finished):
     return json.loads(finished.path("07_model_output", "default", "metrics.json").read_text(encoding="utf-8"))
 
 
-def test_metrics_are_those_of_the_newest_checkpoint(metrics, checkpoint_path, sample_digits):
+def test_metrics_and_codes_are_those_of_the_newest_checkpoint(metrics, finished, checkpoint_path, sample_digits):
     model, images = load_model(checkpoint_path), sample_digits[1]["images"]
     parts = loss_parts(model, images)
     assert metrics["epoch"] == 2
@@ -21,6 +23,10 @@ def test_metrics_are_those_of_the_newest_checkpoint(metrics, checkpoint_path, sa
     means, kl = posterior_statistics(model, images)
     assert metrics["active_units"]["count"] == active_units(means)
     assert metrics["kl_per_dimension"] == pytest.approx(kl.tolist(), rel=1e-6)
+    codes = load_file(finished.path("07_model_output", "default", "test_codes.safetensors"))
+    torch.testing.assert_close(codes["means"], means)
+    torch.testing.assert_close(codes["kl"], kl)
+    assert torch.equal(codes["weights"], weights_digest(model.state_dict()))
     assert sum(metrics["kl_per_dimension"]) == pytest.approx(metrics["test"]["kld"], rel=1e-5)
 
 

@@ -6,13 +6,16 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from vae_mnist.config.parameters import ReportConfig
 from vae_mnist.data.images import digits_sha256
-from vae_mnist.pipelines.report.nodes import animate_samples, draw_interpolations
+from vae_mnist.pipelines.report.nodes import animate_samples, draw_interpolations, draw_latent_map, draw_traversal
+from vae_mnist.plots import Caption, traversal_grid
 from vae_mnist.plots.pages import FOOTER, HEADER
-from vae_mnist.storage.checkpoints import read_checkpoint
+from vae_mnist.sampling import traverse
+from vae_mnist.storage.checkpoints import model_from_checkpoint, read_checkpoint, weights_digest
 
 from ..helpers.project import LOSS_COLUMNS
 
@@ -74,6 +77,41 @@ def test_epochs_beyond_999_come_last_in_the_animation():
     pages = {f"sample_epoch_{epoch}": partial(Image.new, "L", (4, 4), ink) for epoch, ink in ((1000, 255), (999, 0))}
     frames = animate_samples(pages, config)
     assert [frame.convert("L").getpixel((0, 0)) for frame in frames] == [0, 255]
+
+
+def test_codes_of_an_older_epoch_are_refused(finished):
+    assert finished.invoke("--pipelines=train,evaluate", run="stale", train__epochs=1).exit_code == 0
+    assert finished.invoke("--pipeline=train", run="stale").exit_code == 0
+    for node in ("draw_latent_map", "draw_traversal"):
+        result = finished.invoke(f"--nodes={node}", run="stale")
+        assert result.exit_code == 1
+        assert (
+            "Error: test_codes: expected those of epoch 2 of run stale, found others. "
+            "Run kedro run --pipelines=evaluate first." in result.output
+        )
+
+
+def test_the_map_shows_a_limited_number_of_codes(checkpoint_path, sample_digits, monkeypatch):
+    monkeypatch.setattr("vae_mnist.pipelines.report.nodes.MAP_LIMIT", 300)
+    checkpoint, digits = read_checkpoint(checkpoint_path), sample_digits[1]
+    means = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
+    codes = {"means": means, "kl": torch.ones(4), "weights": weights_digest(checkpoint["model_state"])}
+    figure = draw_latent_map({"vae_epoch_002": lambda: checkpoint}, digits, codes, "few")
+    assert len(figure.axes[0].collections[0].get_offsets()) == 300
+    assert figure.texts[0].get_text() == "Where the first 300 of 1,000 test digits lie in latent space"
+
+
+def test_a_traversal_starts_from_the_first_code_and_takes_the_most_active_dimensions(checkpoint_path):
+    checkpoint = read_checkpoint(checkpoint_path)
+    config = ReportConfig.model_construct(traversal_dims=2, traversal_range=3.0, traversal_steps=5)
+    means = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
+    codes = {"means": means, "kl": torch.tensor([1, 4, 2, 3]), "weights": weights_digest(checkpoint["model_state"])}
+    page = draw_traversal({"vae_epoch_002": lambda: checkpoint}, codes, "few", config)
+    images = traverse(model_from_checkpoint(checkpoint), means[:1], [1, 3], torch.linspace(-3, 3, 5))
+    caption = Caption.of(
+        "The most active latent dimensions, from -3 to 3", "few", checkpoint["dataset"], checkpoint["history"][-1]
+    )
+    assert page == traversal_grid(images, ["z1\n4.00 nats", "z3\n3.00 nats"], caption)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 11])

@@ -211,3 +211,18 @@ def test_names_sort_and_grow_past_999():
     assert [checkpoints.checkpoint_name(epoch) for epoch in (1, 20, 1000)] == [
         "vae_epoch_001", "vae_epoch_020", "vae_epoch_1000",
     ]  # fmt: skip
+
+
+def test_weights_are_identified_by_names_shapes_and_bytes_in_their_order():
+    weights = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(1.0, dtype=torch.bfloat16)}
+    digest = checkpoints.weights_digest(weights)
+    assert (digest.shape, digest.dtype) == ((32,), torch.uint8)
+    assert torch.equal(digest, checkpoints.weights_digest({name: each.clone() for name, each in weights.items()}))
+    others = [
+        {"a": weights["a"], "c": weights["b"]},
+        {"a": weights["a"].view(3, 2), "b": weights["b"]},
+        {"a": weights["a"].view(torch.int32), "b": weights["b"]},
+        {"a": weights["a"] + 1, "b": weights["b"]},
+        dict(reversed(weights.items())),
+    ]
+    assert not any(torch.equal(digest, checkpoints.weights_digest(other)) for other in others)

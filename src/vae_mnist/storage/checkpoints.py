@@ -1,5 +1,6 @@
 """Checkpoint files: one dict a file, readable by `torch.load` with its safe default. Nothing is unpickled."""
 
+import hashlib
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -183,6 +184,15 @@ def check_scaler(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     )
     if not fits:
         raise CheckpointError(f"scaler_state: expected one like {dict(expected)}, found {brief(found)}.")
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> Tensor:
+    """Identify weights by names, shapes and bytes, in their order: sha256 as (32,) uint8."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return torch.tensor(list(digest.digest()), dtype=torch.uint8)
 
 
 def load_model(path: str | PathLike[str]) -> VAE:

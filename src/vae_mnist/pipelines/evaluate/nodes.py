@@ -4,10 +4,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from torch import Tensor
+
 from ...config.parameters import EvaluateConfig
 from ...data.images import Digits, binarise
 from ...measures.bounds import active_units, importance_weighted, loss_parts, posterior_statistics
-from ...storage.checkpoints import Checkpoint, check_dataset, model_from_checkpoint
+from ...storage.checkpoints import Checkpoint, check_dataset, model_from_checkpoint, weights_digest
 from ...training.memory import check_evaluation
 
 logger = logging.getLogger(__name__)
@@ -15,8 +17,11 @@ logger = logging.getLogger(__name__)
 
 def evaluate_model(
     checkpoints: dict[str, Callable[[], Checkpoint]], test_digits: Digits, run: str, config: EvaluateConfig
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Test losses, importance-weighted NLL, active units and KL per latent dimension, each with its unit and data.
+
+    The test digits' codes are handed on beside them: {"means": (N, Z) float32, "kl": (Z,) float64 nats averaged over
+    images, "weights": (32,) uint8, the sha256 of the weights they come from}.
 
     Args:
         checkpoints: oldest first.
@@ -62,6 +67,7 @@ def evaluate_model(
         active_units(means),
         model.latent_dim,
     )
+    codes = {"means": means, "kl": kl, "weights": weights_digest(checkpoint["model_state"])}
     return {
         "run": run,
         "epoch": checkpoint["epoch"],
@@ -93,4 +99,4 @@ def evaluate_model(
             "definition": "Var_x(E_q[z_i]) > 0.01 over the test set (Burda et al. 2016)",
         },
         "kl_per_dimension": kl.tolist(),
-    }
+    }, codes

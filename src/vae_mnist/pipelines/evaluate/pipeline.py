@@ -12,7 +12,7 @@ def create_pipeline() -> Pipeline:
             Node(
                 evaluate_model,
                 inputs=["checkpoints", "test_digits", "params:run", "params:evaluate"],
-                outputs="metrics",
+                outputs=["metrics", "test_codes"],
                 name="evaluate_model",
             ),
         ],

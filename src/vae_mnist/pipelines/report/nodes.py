@@ -12,8 +12,7 @@ from torch import Tensor
 
 from ...config.parameters import ReportConfig
 from ...data.images import Digits, as_pixels, check_digits
-from ...measures.bounds import posterior_statistics
-from ...models import VAE
+from ...errors import DataError
 from ...plots import (
     LOSS_NOTE,
     Caption,
@@ -27,10 +26,11 @@ from ...plots import (
     traversal_grid,
 )
 from ...sampling import encode, interpolate, reconstruct, sample, traverse
-from ...storage.checkpoints import Checkpoint, check_dataset, model_from_checkpoint
+from ...storage.checkpoints import Checkpoint, check_dataset, model_from_checkpoint, weights_digest
 
 Partitions = dict[str, Callable[[], Checkpoint]]
 LazyPictures = dict[str, Callable[[], Image]]
+Codes = dict[str, Tensor]  # "means" (N, Z) of all test digits, "kl" (Z,) nats, "weights" (32,) that they come from
 
 MAP_LIMIT = 20_000  # digits on the latent map
 
@@ -102,7 +102,9 @@ def draw_reconstructions(
 
 def draw_interpolations(checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig) -> Image:
     """Straight paths between the codes of test digits of different classes."""
-    checkpoint, model = _newest_model(checkpoints, test_digits)
+    checkpoint = _newest(checkpoints)
+    check_dataset(checkpoint, "test", test_digits)
+    model = model_from_checkpoint(checkpoint)
     ends = test_digits["images"][_by_turns(test_digits["labels"], 2 * config.interpolation_pairs)]
     # Half a list apart, so that a path leads from one digit to another; of an odd number the middle one is left out.
     half = max(1, len(ends) // 2)
@@ -115,24 +117,26 @@ def draw_interpolations(checkpoints: Partitions, test_digits: Digits, run: str, 
     return interpolation_strips(strips, _caption("From one digit to another", run, checkpoint))
 
 
-def draw_latent_map(checkpoints: Partitions, test_digits: Digits, run: str) -> Figure:
+def draw_latent_map(checkpoints: Partitions, test_digits: Digits, test_codes: Codes, run: str) -> Figure:
     """Posterior means of the test digits on two principal components."""
-    checkpoint, model = _newest_model(checkpoints, test_digits)
+    checkpoint = _newest(checkpoints)
+    check_dataset(checkpoint, "test", test_digits)
+    _check_codes(test_codes, checkpoint, run)
     count = len(test_digits["labels"])
     shown = min(count, MAP_LIMIT)
-    means, _ = posterior_statistics(model, test_digits["images"][:shown])
     which = "the test digits" if shown == count else f"the first {shown:,} of {count:,} test digits"
     caption = _caption(f"Where {which} lie in latent space", run, checkpoint)
-    return latent_map(means, test_digits["labels"][:shown], caption)
+    return latent_map(test_codes["means"][:shown], test_digits["labels"][:shown], caption)
 
 
-def draw_traversal(checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig) -> Image:
-    """The most active latent dimensions, each walked through from the code of a test digit."""
-    checkpoint, model = _newest_model(checkpoints, test_digits)
-    means, kl = posterior_statistics(model, test_digits["images"])
+def draw_traversal(checkpoints: Partitions, test_codes: Codes, run: str, config: ReportConfig) -> Image:
+    """The most active latent dimensions, each walked through from the code of the first test digit."""
+    checkpoint = _newest(checkpoints)
+    _check_codes(test_codes, checkpoint, run)
+    kl = test_codes["kl"]
     dimensions = kl.argsort(descending=True)[: config.traversal_dims].tolist()
     values = torch.linspace(-config.traversal_range, config.traversal_range, config.traversal_steps)
-    images = traverse(model, means[:1], dimensions, values)
+    images = traverse(model_from_checkpoint(checkpoint), test_codes["means"][:1], dimensions, values)
     labels = [f"z{dimension}\n{kl[dimension]:.2f} nats" for dimension in dimensions]
     title = f"The most active latent dimensions, from -{config.traversal_range:g} to {config.traversal_range:g}"
     return traversal_grid(images, labels, _caption(title, run, checkpoint))
@@ -162,10 +166,18 @@ def _newest(checkpoints: Partitions) -> Checkpoint:
     return list(checkpoints.values())[-1]()
 
 
-def _newest_model(checkpoints: Partitions, test_digits: Digits) -> tuple[Checkpoint, VAE]:
-    checkpoint = _newest(checkpoints)
-    check_dataset(checkpoint, "test", test_digits)
-    return checkpoint, model_from_checkpoint(checkpoint)
+def _check_codes(codes: Codes, checkpoint: Checkpoint, run: str) -> None:
+    """Refuse codes of another model: those of an older epoch, say.
+
+    Raises:
+        DataError: naming the epoch and run expected.
+    """
+    complete = codes.keys() == {"means", "kl", "weights"}
+    if not complete or not torch.equal(codes["weights"], weights_digest(checkpoint["model_state"])):
+        raise DataError(
+            f"test_codes: expected those of epoch {checkpoint['epoch']} of run {run}, found others. "
+            "Run kedro run --pipelines=evaluate first."
+        )
 
 
 def _caption(title: str, run: str, checkpoint: Mapping[str, Any]) -> Caption:

@@ -1,4 +1,4 @@
-"""Report: checkpoints -> pictures and tables.  Run it alone: kedro run --pipeline=report"""
+"""Report: checkpoints -> pictures and tables.  Run it alone: kedro run --pipelines=report"""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -16,57 +16,22 @@ from .nodes import (
 
 def create_pipeline() -> Pipeline:
     """Wire the nodes."""
-    run, report = "params:run", "params:report"
-    return Pipeline(
-        [
-            Node(
-                make_loss_table,
-                inputs=["checkpoints", "history", run],
-                outputs=["loss_table", "loss_table_card"],
-                name="make_loss_table",
-            ),
-            Node(
-                draw_loss_curves,
-                inputs=["loss_table", "loss_table_card"],
-                outputs=["loss_curves", "interactive_loss_curves"],
-                name="draw_loss_curves",
-            ),
-            Node(
-                draw_samples,
-                inputs=["checkpoints", run, report],
-                outputs=["samples", "newest_samples"],
-                name="draw_samples",
-            ),
-            Node(
-                draw_reconstructions,
-                inputs=["checkpoints", "test_digits", run, report],
-                outputs=["reconstructions", "newest_reconstructions"],
-                name="draw_reconstructions",
-            ),
-            Node(
-                draw_interpolations,
-                inputs=["checkpoints", "test_digits", run, report],
-                outputs="interpolations",
-                name="draw_interpolations",
-            ),
-            Node(
-                draw_latent_map,
-                inputs=["checkpoints", "test_digits", run],
-                outputs="latent_map",
-                name="draw_latent_map",
-            ),
-            Node(
-                draw_traversal,
-                inputs=["checkpoints", "test_digits", run, report],
-                outputs="traversal",
-                name="draw_traversal",
-            ),
-            Node(
-                animate_samples,
-                inputs=["samples", report],
-                outputs="samples_animation",
-                name="animate_samples",
-            ),
-        ],
-        tags="report",
-    )
+    run, report, digits, codes = "params:run", "params:report", "test_digits", "test_codes"
+    table, curves = ["loss_table", "loss_table_card"], ["loss_curves", "interactive_loss_curves"]
+    samples, recons = ["samples", "newest_samples"], ["reconstructions", "newest_reconstructions"]
+    tables = [
+        Node(make_loss_table, ["checkpoints", "history", run], table, name="make_loss_table"),
+        Node(draw_loss_curves, table, curves, name="draw_loss_curves"),
+    ]
+    grids = [
+        Node(draw_samples, ["checkpoints", run, report], samples, name="draw_samples"),
+        Node(draw_reconstructions, ["checkpoints", digits, run, report], recons, name="draw_reconstructions"),
+        Node(animate_samples, ["samples", report], "samples_animation", name="animate_samples"),
+    ]
+    latent = [
+        Node(draw_interpolations, ["checkpoints", digits, run, report], "interpolations", name="draw_interpolations"),
+        Node(draw_latent_map, ["checkpoints", digits, codes, run], "latent_map", name="draw_latent_map"),
+        Node(draw_traversal, ["checkpoints", codes, run, report], "traversal", name="draw_traversal"),
+    ]
+    parts = {"tables": tables, "grids": grids, "latent": latent}
+    return Pipeline([Pipeline(nodes, tags=tag) for tag, nodes in parts.items()], tags="report")
