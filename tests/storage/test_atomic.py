@@ -3,12 +3,12 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
+import time
 
 import pytest
 
 from vae_mnist.errors import WriteError
-from vae_mnist.storage.atomic import acquire_lock, atomic_write, remove_leftovers
+from vae_mnist.storage.atomic import atomic_write, remove_leftovers
 
 from ..helpers.project import without_coverage
 
@@ -69,22 +69,14 @@ def test_an_error_that_is_not_the_disks_is_left_as_it_is(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lock_may_be_released_by_another_thread(tmp_path):
-    lock = acquire_lock(tmp_path / "lock", 0)
-    thread = threading.Thread(target=lock.release)
-    thread.start()
-    thread.join()
-    again = acquire_lock(tmp_path / "lock", 0)
-    assert again is not None
-    again.release()
-
-
-def test_finished_files_follow_the_umask(tmp_path):
+def test_finished_files_follow_the_umask_which_is_never_changed(tmp_path, monkeypatch):
+    """Not even for a moment: another thread may be making a file."""
     before = os.umask(0o027)
     try:
-        with atomic_write(tmp_path / "b.txt") as temporary:
-            temporary.write_text("x")
-        assert os.umask(0o027) == 0o027, "the mask was changed"
+        with monkeypatch.context() as patch:
+            patch.delattr(os, "umask")
+            with atomic_write(tmp_path / "b.txt") as temporary:
+                temporary.write_text("x")
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "b.txt").stat().st_mode) == 0o640
@@ -110,6 +102,15 @@ def test_only_the_temporary_files_of_writers_are_removed(tmp_path):
         names[1:]
     )
     assert remove_leftovers(tmp_path / "none") == remove_leftovers(None) == []
+
+
+def test_young_temporary_files_are_left_to_their_writers(tmp_path):
+    young, old = (tmp_path / f".{name}.csv.abcd1234.tmp" for name in ("young", "old"))
+    young.write_text("")
+    old.write_text("")
+    os.utime(old, (time.time() - 3600,) * 2)
+    assert remove_leftovers(tmp_path, min_age=1800) == [old]
+    assert young.exists()
 
 
 def test_what_a_killed_writer_leaves_is_known_as_such(tmp_path):

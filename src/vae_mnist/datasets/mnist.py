@@ -13,7 +13,8 @@ from kedro.io import AbstractDataset, DatasetError
 
 from ..data.images import Digits, RawDigits
 from ..errors import DataError
-from ..storage.atomic import acquire_lock, plain_write_errors
+from ..storage.atomic import plain_write_errors
+from ..storage.locks import acquire_lock
 from .download import KNOWN, LEFTOVERS, fetch
 from .idx import FIX, IdxFile, file_size, read_idx
 from .sample import read_sample

@@ -16,7 +16,8 @@ from typing import Any
 from filelock import FileLock
 
 from ..errors import RunInUseError
-from ..storage.atomic import acquire_lock, atomic_write
+from ..storage.atomic import atomic_write
+from ..storage.locks import acquire_lock
 
 logger = logging.getLogger(__name__)
 
