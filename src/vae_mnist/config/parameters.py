@@ -2,17 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 NAME_BYTES, PATH_BYTES = 255, 3072  # Linux takes 255 and 4,096, and longer names lie below the folder
-_LONGEST = 100  # characters of a value in a message
 
 
 def _text(pattern: str, description: str) -> AfterValidator:
@@ -154,143 +150,3 @@ GROUPS: dict[str, type[ParameterGroup]] = {
     "report": ReportConfig,
     "generate": GenerateConfig,
 }
-
-
-def parameter_problems(
-    parameters: Mapping[str, Any], places: Mapping[str, Any], typed: Mapping[str, Any] | None = None
-) -> list[str]:
-    """Check all parameters at once, names and folders included.
-
-    Args:
-        parameters: the merged parameters of all files and the command line.
-        places: what globals.yml says.
-        typed: the parameters of the command line alone.
-
-    Returns:
-        One line for each wrong key: its name, what was expected, what came.
-    """
-    places = {**places, **{key: value for key, value in (typed or {}).items() if key in Locations.model_fields}}
-    problems = list(_problems(Locations, places, prefix=""))
-    for key, value in parameters.items():
-        if key in GROUPS:
-            problems += _problems(GROUPS[key], value, prefix=f"{key}.")
-        elif key not in Locations.model_fields:
-            problems.append(_unknown(str(key), [*GROUPS, *Locations.model_fields]))
-        elif value != places.get(key):
-            # The catalog does not read the parameters: this value would stand in captions and nowhere else.
-            problems.append(f"{key}: expected in globals.yml or --params, got {_shown(value)} in a parameters file.")
-    problems += [
-        f"{group}: missing. conf/base/parameters_{group}.yml gives it."
-        for group in {*GROUPS, "run"} - parameters.keys()
-    ]
-    return sorted(problems)
-
-
-def unreadable(error: Exception, folders: Iterable[Path]) -> str:
-    """Say what kept the parameter files from being read.
-
-    Args:
-        error: as it came from the reader, which often does not say which file it was in.
-        folders: of the environments that were read, conf/base and conf/local.
-
-    Returns:
-        File, line and reason; where each file by itself can be read, the reader's own words.
-    """
-    found = (
-        fault
-        for folder in folders
-        for path in sorted([*folder.rglob("parameters*"), *folder.glob("globals.yml")])
-        if path.suffix in (".yml", ".yaml", ".json") and path.is_file() and (fault := _fault(path))
-    )
-    return next(found, None) or _words(error)
-
-
-def _fault(path: Path) -> str | None:
-    """Why one file cannot be read, with its line; None if it can."""
-    content = path.read_bytes()
-    error = _read_error(content)
-    if error is None:
-        return None
-    mark = getattr(error, "problem_mark", None)
-    if mark is not None:
-        line = mark.line + 1
-    elif isinstance(error, UnicodeDecodeError):
-        line = content.count(b"\n", 0, error.start) + 1
-    else:  # the first line with which it goes wrong
-        lines = content.splitlines(keepends=True)
-        starts = (n for n in range(1, len(lines)) if type(_read_error(b"".join(lines[:n]))) is type(error))
-        line = next(starts, len(lines))
-    return f"{path}, line {line}: {_words(error)}"
-
-
-def _read_error(content: bytes) -> Exception | None:
-    from io import StringIO
-
-    from omegaconf import DictConfig, OmegaConf
-
-    try:
-        loaded = OmegaConf.load(StringIO(content.decode()))
-        if not isinstance(loaded, DictConfig):
-            raise TypeError("expected keys with values, got a list.")  # noqa: TRY301
-        for key in loaded:
-            if not isinstance(key, str):
-                raise TypeError(f"expected keys that are text, got {_shown(key)}.")  # noqa: TRY301
-    except Exception as error:  # a reader of malformed text can fail in any way
-        return error
-    return None
-
-
-def _words(error: Exception) -> str:
-    words = " ".join(str(getattr(error, "problem", None) or error).split())
-    return words[:500] or type(error).__name__
-
-
-def _problems(group: type[ParameterGroup], value: object, prefix: str) -> Iterator[str]:
-    if not isinstance(value, Mapping):
-        names = ", ".join(group.model_fields)
-        yield f"{prefix.rstrip('.')}: expected a group of parameters ({names}), got {_shown(value)}."
-        return
-    values = {str(key): item for key, item in value.items()}  # YAML has keys that are numbers
-    try:
-        group.model_validate(values)
-    except ValidationError as error:
-        # A union reports each of its members; one line a key is enough.
-        seen: dict[str, list[str]] = {}
-        for detail in error.errors(include_url=False):
-            key = str(detail["loc"][0])
-            if detail["type"] == "extra_forbidden":
-                yield _unknown(f"{prefix}{key}", [f"{prefix}{name}" for name in group.model_fields])
-            elif detail["type"] == "missing":
-                yield f"{prefix}{key}: missing."
-            else:
-                seen.setdefault(key, []).append(_expectation(detail["msg"]))
-        for key, expected in seen.items():
-            hint = _closest(values[key], group, key)
-            yield f"{prefix}{key}: expected {' or '.join(expected)}, got {_shown(values[key])}.{hint}"
-
-
-def _shown(value: object) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # Python refuses to write out a number of more than 4,300 digits
-        return "a number of thousands of digits"
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-
-
-def _expectation(message: str) -> str:
-    for opening in ("Input should be ", "String should ", "Value error, "):
-        message = message.removeprefix(opening)
-    return message.replace("match pattern", "text that matches")
-
-
-def _closest(value: object, group: type[ParameterGroup], key: str) -> str:
-    choices = getattr(group.model_fields[key].annotation, "__args__", ())
-    names = [choice for choice in choices if isinstance(choice, str)]
-    matches = get_close_matches(value, names, n=1) if isinstance(value, str) else []
-    return f" Did you mean {matches[0]!r}?" if matches else ""
-
-
-def _unknown(key: str, known: list[str]) -> str:
-    matches = get_close_matches(key, known, n=1)
-    hint = f"Did you mean {matches[0]!r}?" if matches else f"Known are: {', '.join(known)}."
-    return f"{key}: no such parameter. {hint}"

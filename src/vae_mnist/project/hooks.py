@@ -14,7 +14,8 @@ from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from ..config.parameters import TrainConfig, parameter_problems
+from ..config.check import parameter_problems
+from ..config.parameters import TrainConfig
 from ..errors import ConfigError, DataError, RunInUseError
 from ..storage.atomic import remove_leftovers
 from .runs import RunLock, digits_users, lock_digits, now, start_record

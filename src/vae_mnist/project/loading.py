@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.config import OmegaConfigLoader
 
-from ..config.parameters import unreadable
+from ..config.check import unreadable
 from ..errors import ConfigError
 
 
