@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import torch
 
-from vae_mnist.project.runs import code_version
+from vae_mnist.project.record import code_version
 
 PACKAGES = ("torch", "torchvision", "kedro", "numpy", "pythae", "jax", "jaxlib", "optax")
 
@@ -27,7 +27,7 @@ def machine(device: str) -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "commit": f"{code['commit'][:7]}{' with changes' if code['dirty'] else ''}" if code["commit"] else None,
+        "commit": f"{code.commit[:7]}{' with changes' if code.dirty else ''}" if code.commit else None,
     }
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from vae_mnist.cli import SPINS
 from vae_mnist.data.images import RawDigits
-from vae_mnist.project.runs import LOCK
+from vae_mnist.project.lock import LOCK
 
 from .digits import lay_out
 from .processes import ROOT, Cost, contestant, run

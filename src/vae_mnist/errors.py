@@ -30,7 +30,7 @@ class WriteError(VaeMnistError, OSError):
 
 
 class RunInUseError(VaeMnistError, RuntimeError):
-    """Another process works on the same run, or uses the digits that this one would replace."""
+    """Another process works on the same run, or another thread of this process on any run."""
 
 
 class WorkerError(VaeMnistError, RuntimeError):

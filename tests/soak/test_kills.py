@@ -122,7 +122,8 @@ def count_kill(project, tally):
 
 def count_end(project, tally):
     """Compare a run that has come to its end with the unbroken one, and begin anew."""
-    assert rests(project.path()) == []
+    # Those of the digits may belong to a run beside this one, so they stay for an hour.
+    assert [path for path in rests(project.path()) if path.parent.name != "05_model_input"] == []
     tally["runs compared"] += 1
     tally["different"] += len(bits_that_differ(project.path(), project.root / "unbroken"))
     shutil.rmtree(project.path())

@@ -1,0 +1,94 @@
+"""What is refused before the first node."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.io.data_catalog import SharedMemoryDataCatalog
+from kedro.pipeline import Pipeline
+
+from ..config.check import parameter_problems
+from ..config.parameters import TrainConfig
+from ..errors import ConfigError, DataError
+from .places import SHARED, location, shown
+
+
+def check_parameters(loader: OmegaConfigLoader) -> None:
+    """Refuse wrong parameters; Kedro itself would pass over an unknown top-level key.
+
+    Raises:
+        ConfigError: naming each wrong key.
+    """
+    # context.params would already be classes, or Kedro's own error, which names no top-level key.
+    if problems := parameter_problems(loader["parameters"], loader["globals"], loader.runtime_params):
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        raise ConfigError(f"wrong parameters, nothing was run:{lines}")
+
+
+def check_run(pipelines: list[str], pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Refuse a run that cannot work.
+
+    Args:
+        pipelines: names of the pipelines.
+        pipeline: the nodes chosen of them.
+        catalog: of this run.
+
+    Raises:
+        ConfigError: the launcher or the runner cannot run these nodes.
+        DataError: naming the missing input and the pipeline that makes it.
+    """
+    from ..training.team import launched
+
+    if launched() and "checkpoints" not in pipeline.all_outputs():
+        raise ConfigError(
+            f"torchrun starts processes that train together; {' and '.join(pipelines)} trains nothing. "
+            "Use kedro run, or torchrun with --pipelines=train."
+        )
+    parallel = isinstance(catalog, SharedMemoryDataCatalog)
+    streaming = [node.name for node in pipeline.nodes if inspect.isgeneratorfunction(node.func)]
+    if streaming and (parallel or _asynchronous()):
+        raise ConfigError(
+            f"{' and '.join(streaming)} saves each epoch while it trains, which ParallelRunner and --async do not "
+            "support: leave them out, or use them for other pipelines only."
+        )
+    for name in sorted(pipeline.all_outputs() - pipeline.outputs()) if parallel else ():
+        if name in catalog and isinstance(catalog.get(name), MemoryDataset):
+            raise ConfigError(
+                f"{name} is passed on in memory, which the processes of ParallelRunner do not share: leave "
+                "ParallelRunner out, or use it for other pipelines only."
+            )
+    for name in sorted(pipeline.inputs()):
+        if not name.startswith("params:") and name in catalog and not catalog.exists(name):
+            raise DataError(_missing(name, catalog))
+
+
+def machine_of(pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The device, precision and threads that a run gets; nothing if it does not train.
+
+    Raises:
+        ConfigError: the device or precision is not available on this machine.
+    """
+    if "params:train" not in pipeline.inputs():
+        return {}
+    from ..training.machine import machine_facts
+
+    return machine_facts(TrainConfig.model_validate(parameters["train"]))
+
+
+def _asynchronous() -> bool:
+    context = click.get_current_context(silent=True)
+    options = context.params if context else {}
+    return bool(options.get("is_async") or (options.get("runner_params") or {}).get("is_async"))
+
+
+def _missing(name: str, catalog: DataCatalog) -> str:
+    dataset = catalog.get(name)
+    if missing := getattr(dataset, "missing", None):  # a dataset may know better what to say
+        return str(missing())
+    if isinstance(dataset, MemoryDataset):
+        return f"{name} is passed on in memory only: begin with an earlier node, the one that makes it."
+    maker = "kedro run --pipelines=ingest" if name in SHARED else "kedro run"
+    return f"no {name} at {shown(location(catalog, name))}: run {maker} first"

@@ -1,0 +1,27 @@
+"""Where the datasets of a catalog have their files."""
+
+from pathlib import Path
+
+from kedro.io import DataCatalog
+
+# What all runs read; every other dataset belongs to one run.
+SHARED = frozenset({"train_digits", "validation_digits", "test_digits", "data_card"})
+
+
+def location(catalog: DataCatalog, name: str) -> Path:
+    """The file or folder of a dataset that has one."""
+    dataset = catalog.get(name)
+    return Path(str(getattr(dataset, "_filepath", None) or getattr(dataset, "_path")))  # noqa: B009 private to Kedro
+
+
+def folder(catalog: DataCatalog, name: str) -> Path | None:
+    """The folder that a dataset writes into; None for one in memory."""
+    dataset = catalog.get(name)
+    if hasattr(dataset, "_filepath"):
+        return location(catalog, name).parent
+    return location(catalog, name) if hasattr(dataset, "_path") else None
+
+
+def shown(path: Path | None) -> str:
+    """A path for a message: relative to the working folder if it lies below it."""
+    return str(path.relative_to(Path.cwd()) if path and path.is_relative_to(Path.cwd()) else path)

@@ -1,0 +1,156 @@
+"""What each run of a name was: code, parameters, digits, packages, machine, start, end."""
+
+import logging
+import platform
+import socket
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from kedro.io import DataCatalog
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from ..errors import DataError
+from .lock import now
+from .places import location, shown
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = (
+    "kedro", "kedro-datasets", "torch", "torchvision", "numpy", "pandas", "matplotlib", "mlxtend", "safetensors",
+)  # fmt: skip
+# How a run may be narrowed down, by Kedro's names.
+SELECTION = (
+    "tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces", "only_missing_outputs",
+)  # fmt: skip
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Code(_Part):
+    """The version of this package; where it lies in a git checkout, its commit and whether files differ from it."""
+
+    version: str | None
+    commit: str | None = None
+    dirty: bool | None = None
+
+
+class Data(_Part):
+    """The digits that a run worked on."""
+
+    title: str
+    sha256: dict[str, str]  # of each split
+
+
+class RunRecord(_Part):
+    """One `kedro run`; run_record.json is a list of them, oldest first."""
+
+    run: str
+    pipelines: list[str]
+    selection: dict[str, Any] = {}  # of their nodes; empty means all
+    started: str
+    ended: str | None = None
+    exit: str | None = None  # "finished", "stopped by …" or "failed: …"; None: it goes on, or was killed
+    code: Code
+    parameters: dict[str, Any]
+    data: Data | None = None
+    packages: dict[str, str | None]
+    machine: dict[str, Any]
+
+
+_RECORDS = TypeAdapter(list[RunRecord])
+
+
+def start_record(run_params: Mapping[str, Any], parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> RunRecord:
+    """What is known of a run as it starts.
+
+    Args:
+        run_params: what Kedro was asked to run, as it tells its hooks.
+        parameters: all of them, resolved.
+        facts: of the machine: device, precision, threads.
+    """
+    return RunRecord(
+        run=str(parameters["run"]),
+        pipelines=pipelines_of(run_params),
+        selection={name: chosen for name in SELECTION if (chosen := run_params.get(name))},
+        started=now(),
+        code=code_version(),
+        parameters={name: parameters[name] for name in sorted(parameters)},
+        packages={name: _version(name) for name in PACKAGES},
+        machine={
+            "host": socket.gethostname(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            **facts,
+        },
+    )
+
+
+def pipelines_of(run_params: Mapping[str, Any]) -> list[str]:
+    """The names of the pipelines that Kedro was asked to run; some callers pass a single name."""
+    one = run_params.get("pipeline_name")
+    return list(run_params.get("pipeline_names") or [one or "__default__"])
+
+
+def read_records(catalog: DataCatalog) -> list[RunRecord]:
+    """The records of the runs so far, oldest first.
+
+    Raises:
+        DataError: the file is damaged or holds something else.
+    """
+    if not catalog.exists("run_record"):
+        return []
+    try:
+        return _RECORDS.validate_python(catalog.load("run_record"))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = "".join(f"[{part!r}]" for part in first["loc"])
+        raise DataError(
+            f"{shown(location(catalog, 'run_record'))}: expected a list of run records, found another thing "
+            f"({where}{': ' if where else ''}{first['msg']}). Move the file away and run the same command again."
+        ) from error
+
+
+def save_records(catalog: DataCatalog, records: list[RunRecord]) -> None:
+    """Write the records.
+
+    Raises:
+        WriteError: the disk is full, read-only, forbidden or gone.
+    """
+    catalog.save("run_record", _RECORDS.dump_python(records, mode="json"))
+
+
+def code_version() -> Code:
+    """Which code this is."""
+    package = Path(__file__).parent
+    # A package that was installed beside somebody's own repository is not part of it.
+    if _git(package, "ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return Code(version=_version("vae_mnist"))
+    changes = _git(package, "status", "--porcelain", "--", ":/")
+    return Code(version=_version("vae_mnist"), commit=_git(package, "rev-parse", "HEAD"), dirty=bool(changes))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        answer = subprocess.run(  # noqa: S603
+            ["git", "-C", str(folder), *words],  # noqa: S607 the user's own git
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.debug("the commit is not known: %s: %s", error, getattr(error, "stderr", None))
+        return None
+    return answer.stdout.strip()

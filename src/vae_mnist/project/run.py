@@ -1,0 +1,92 @@
+"""The run that goes on in this process: its lock and its record."""
+
+import logging
+import threading
+from contextlib import ExitStack
+
+from kedro.io import DataCatalog, DatasetError
+from kedro.pipeline import Pipeline
+
+from ..errors import DataError
+from ..storage.atomic import remove_leftovers
+from .lock import hold, now
+from .places import SHARED, folder, location, shown
+from .record import Data, RunRecord, read_records, save_records
+
+logger = logging.getLogger(__name__)
+
+# Another run may be writing a temporary file of the digits; one that is older than this has no writer.
+MIN_AGE_SECONDS = 3600.0
+
+
+class OpenRun:
+    """Everything that lasts as long as a run; `begin` takes it, `end` gives it back.
+
+    Args:
+        record: what is known of the run as it starts.
+        catalog: of this run.
+    """
+
+    def __init__(self, record: RunRecord, catalog: DataCatalog) -> None:
+        self.thread = threading.current_thread()
+        self.stop: KeyboardInterrupt | None = None  # raised as soon as something is saved
+        self.record = record
+        self._catalog = catalog
+        self._earlier: list[RunRecord] | None = None  # until the run has begun
+        self._held = ExitStack()
+
+    def begin(self, pipeline: Pipeline) -> None:
+        """Take the run, remove what killed runs have left of it, and write the beginning of its record.
+
+        Raises:
+            DataError: the data card or the record's file is damaged.
+            RunInUseError: another process works on this run.
+            WriteError: the folders cannot be written to.
+        """
+        models, digits = location(self._catalog, "checkpoints"), folder(self._catalog, "data_card")
+        self._held.enter_context(hold(models))
+        for place in {models, *(folder(self._catalog, name) for name in [*pipeline.all_outputs(), "run_record"])}:
+            for left in remove_leftovers(place, MIN_AGE_SECONDS if place == digits else 0):
+                logger.info("removed %s, left by a run that was killed", shown(left))
+        self._earlier = read_records(self._catalog)
+        self._save()
+        if not SHARED.isdisjoint(pipeline.inputs()) and self._catalog.exists("data_card"):
+            self.note_digits(self._catalog.load("data_card"))
+
+    def note_digits(self, card: object) -> None:
+        """Record which digits are used.
+
+        Raises:
+            DataError: the card is damaged, or the digits are not those of before.
+        """
+        from ..data.images import check_data_card
+
+        checked = check_data_card(card)
+        data, before = Data(title=checked["title"], sha256=checked["sha256"]), self.record.data
+        if before not in (None, data):
+            raise DataError(
+                f"data_card: expected the digits that this run began with ({before.title}), found others "
+                f"({data.title}): another run has replaced them. Run the same command again, or give this run a "
+                "folder of its own with --params=data_root=…"
+            )
+        if before is None:
+            self.record = self.record.model_copy(update={"data": data})
+            self._save()
+
+    def end(self, how: str) -> None:
+        """End the record and release the lock.
+
+        Args:
+            how: "finished", "stopped by …" or "failed: …".
+        """
+        with self._held:
+            if self._earlier is not None:
+                self.record = self.record.model_copy(update={"ended": now(), "exit": how})
+                try:
+                    self._save()
+                except DatasetError as error:
+                    # A full disk has ended the run already; this must not hide why.
+                    logger.warning("the run's record could not be ended: %s", error)
+
+    def _save(self) -> None:
+        save_records(self._catalog, [*(self._earlier or []), self.record])

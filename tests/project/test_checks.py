@@ -1,0 +1,63 @@
+"""What is refused before the first node, and what is not."""
+
+import pytest
+
+
+@pytest.mark.parametrize("words", [["--runner=ParallelRunner"], ["--runner-params=is_async=True"]])
+def test_a_runner_that_cannot_train_is_refused_in_one_sentence(finished, words):
+    result = finished.invoke(*words)
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1] == (
+        "Error: train_model saves each epoch while it trains, which ParallelRunner and --async do not support: "
+        "leave them out, or use them for other pipelines only."
+    )
+
+
+def test_processes_cannot_pass_on_what_is_in_memory(finished):
+    result = finished.invoke("--runner=ParallelRunner", "--pipelines=ingest")
+    assert result.exit_code == 1
+    assert "Error: raw_digits is passed on in memory, which the processes of ParallelRunner do not" in result.output
+
+
+def test_the_report_can_be_drawn_by_several_processes(finished):
+    latent_map = finished.path("08_reporting", "default", "latent_map.png")
+    before = latent_map.read_bytes(), latent_map.stat().st_ino
+    result = finished.run("--runner=ParallelRunner", "--pipelines=evaluate,report")
+    assert latent_map.read_bytes() == before[0]
+    assert latent_map.stat().st_ino != before[1]
+    assert "data       5,000-digit sample" in result.stdout
+
+
+def test_a_report_can_be_loaded_and_saved_by_threads(finished):
+    assert finished.invoke("--runner-params=is_async=True", "--pipelines=report").exit_code == 0
+
+
+def test_torchrun_without_training_is_refused(finished, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = finished.invoke("--pipelines=report")
+    assert "Error: torchrun starts processes that train together; report trains nothing." in result.output
+
+
+def test_beginning_behind_a_dataset_in_memory_says_so(finished):
+    result = finished.invoke("--from-nodes=split_digits")
+    assert result.exit_code == 1
+    assert "Error: raw_digits is passed on in memory only: begin with an earlier node" in result.output
+
+
+def test_training_before_ingest_says_what_to_do(project):
+    result = project.invoke("--pipelines=train")
+    assert result.exit_code == 1
+    assert result.output.rstrip().endswith(
+        "no data_card at data/05_model_input/data_card.json: run kedro run --pipelines=ingest first"
+    )
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"title": "x"}', '{"title": "x", "sha256": {"train": ""}}', "\x00"])
+def test_a_damaged_data_card_is_named(project, content):
+    assert project.invoke("--pipelines=ingest").exit_code == 0
+    project.path("05_model_input", "data_card.json").write_text(content)
+    result = project.invoke("--pipelines=train")
+    assert result.exit_code == 1
+    assert "data_card" in result.output.partition("Error: ")[2]
+    assert "Traceback" not in result.output

