@@ -199,3 +199,4 @@ def test_a_file_that_cannot_be_read_is_named_with_its_line_where_the_parser_know
 def test_files_that_can_be_read_leave_the_readers_own_words(tmp_path):
     (tmp_path / "globals.yml").write_text("run: ${nope}\n")
     assert unreadable(ValueError("nope:\n  not found"), [tmp_path]) == "nope: not found"
+    assert unreadable(TypeError("types"), [tmp_path], {"train": [1]}) == "types (--params gives train)"

@@ -87,12 +87,13 @@ def group_problems(name: str, group: type[ParameterGroup], value: object) -> lis
     return list(dict.fromkeys(lines))
 
 
-def unreadable(error: Exception, folders: Iterable[Path]) -> str:
+def unreadable(error: Exception, folders: Iterable[Path], typed: Iterable[str] = ()) -> str:
     """Say what kept the parameter files from being read.
 
     Args:
         error: as it came from the reader, which often does not say which file it was in.
         folders: of the environments that were read, conf/base and conf/local.
+        typed: what the command line gives.
 
     Returns:
         File, line if the reader knows it, and reason; where each file by itself can be read, the reader's own words.
@@ -101,7 +102,8 @@ def unreadable(error: Exception, folders: Iterable[Path]) -> str:
         for path in sorted([*folder.rglob("parameters*"), *folder.glob("globals.yml")]):
             if path.suffix in (".yml", ".yaml", ".json") and path.is_file() and (fault := _fault(path)):
                 return f"{path}{fault}"
-    return _words(error)
+    given = ", ".join(typed)
+    return f"{_words(error)} (--params gives {given})" if given else _words(error)
 
 
 def _fault(path: Path) -> str | None:

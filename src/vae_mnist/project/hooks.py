@@ -5,7 +5,6 @@ import threading
 from typing import Any, cast
 
 import click
-from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
@@ -14,6 +13,7 @@ from kedro.pipeline import Pipeline
 from ..errors import RunInUseError
 from .checks import check_parameters, check_run, machine_of
 from .closing import closing_words
+from .loading import ConfigLoader
 from .record import pipelines_of, start_record
 from .run import OpenRun
 
@@ -27,12 +27,14 @@ class ProjectHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Refuse wrong parameters.
+        """Log as the configuration says, and refuse wrong parameters.
 
         Raises:
             ConfigError: naming each wrong key.
         """
-        check_parameters(cast("OmegaConfigLoader", context.config_loader))
+        loader = cast("ConfigLoader", context.config_loader)
+        loader.use_logging()
+        check_parameters(loader)
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
