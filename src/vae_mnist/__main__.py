@@ -1,6 +1,5 @@
 """`python -m vae_mnist` is `kedro run`, also where only the package is installed."""
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -14,17 +13,30 @@ from kedro.utils import find_kedro_project
 def main(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     """Run the project in the working folder; takes the options of `kedro run`."""
     if find_kedro_project(Path.cwd()) is None:
-        # There is no .telemetry file here to say no, and no .viz folder to keep statistics in.
-        os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")
-        logging.getLogger("kedro_viz").setLevel(logging.ERROR)
-    if int(os.environ.get("RANK", "0")) > 0:  # the first of torchrun's processes alone reads, writes and tells
+        os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")  # there is no .telemetry file here to say no
+    if int(os.environ.get("RANK", "0")) > 0:  # the first of torchrun's processes alone reads, writes and logs
         from .training.workers import follow
 
         return follow()
     package = Path(__file__).parent.name
     configure_project(package)
     kwargs["standalone_mode"] = not hasattr(sys, "ps1")
-    return find_run_command(package)(*args, **kwargs)
+    try:
+        result = find_run_command(package)(*args, **kwargs)
+    except SystemExit as end:
+        if not end.code:
+            _dismiss()
+        raise
+    _dismiss()
+    return result
+
+
+def _dismiss() -> None:
+    """Let torchrun's other processes end: they wait for something to train."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from .training.workers import dismiss
+
+        dismiss()
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ from .team import ALONE, Team, join_team, launched
 JOB, CHECKPOINT, ERROR = "job.json", "start.pt", "error.json"
 LOOK_SECONDS = 0.05
 
+_led = threading.Event()  # this process has told torchrun's others what to train
+
 
 class Job(NamedTuple):
     """What a process must know to train along (JSON)."""
@@ -126,10 +128,18 @@ def leading(job: Job | None, checkpoint: Checkpoint | None = None) -> Iterator[T
     if not launched():
         yield ALONE
         return
+    _led.set()
     with join_team() as team:
         team.from_first(json.dumps(job).encode())
         team.from_first(_as_bytes(checkpoint))
         yield team
+
+
+def dismiss() -> None:
+    """Tell torchrun's other processes, if there are any that have not been led, that nothing is left to train."""
+    if not _led.is_set():
+        with leading(None):
+            pass
 
 
 @record
