@@ -5,18 +5,20 @@ import copy
 import functools
 import gc
 import os
+import re
 import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from types import FrameType
 from typing import Any, cast
 
 import click
 from kedro import KedroDeprecationWarning
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.project import settings
+from kedro.framework.project import pipelines, settings
 
 from .errors import VaeMnistError
 from .project.hooks import ProjectHooks
@@ -34,7 +36,7 @@ def _plain_end(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-        atexit.register(gc.freeze)  # or Python's end takes a second to look through a million objects for cycles
+        _end_quickly()
         with warnings.catch_warnings(), _signals_stop():
             # `--pipeline=` is promised to our users and works; `--pipelines=` does as well.
             warnings.filterwarnings(
@@ -44,16 +46,23 @@ def _plain_end(command: Callable[..., Any]) -> Callable[..., Any]:
                 return command(*args, **kwargs)
             except KeyboardInterrupt as stop:
                 number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-                _end_records(f"stopped by {number.name}")
+                for hook in _our_hooks():
+                    hook.end(f"stopped by {number.name}")
                 click.echo(_how_to_go_on(number, kwargs.get("params")), err=True)
                 raise SystemExit(128 + number) from None
             except Exception as error:
-                ours = _ours(error)
-                if ours is None:
+                message = _plain(error)
+                if message is None:
                     raise
-                raise click.ClickException(str(ours)) from error
+                raise click.ClickException(message) from error
 
     return wrapped
+
+
+@functools.cache
+def _end_quickly() -> None:
+    # Python's end takes a second to look through a million objects for cycles.
+    atexit.register(gc.freeze)
 
 
 @contextmanager
@@ -84,11 +93,6 @@ def _our_hooks() -> list[ProjectHooks]:
     return [hook for hook in settings.HOOKS if isinstance(hook, ProjectHooks)]
 
 
-def _end_records(how: str) -> None:
-    for hook in _our_hooks():
-        hook.end(how)
-
-
 def _how_to_go_on(number: signal.Signals, params: dict[str, Any] | None) -> str:
     train = (params or {}).get("train")
     again = isinstance(train, dict) and train.get("resume") is False
@@ -96,11 +100,18 @@ def _how_to_go_on(number: signal.Signals, params: dict[str, Any] | None) -> str:
     return f"Stopped by {number.name}. What was finished, every logged epoch included, is safe; to go on: {how}."
 
 
-def _ours(error: BaseException | None) -> VaeMnistError | None:
-    """The error of this project behind one that Kedro wrapped around it."""
-    while error is not None and not isinstance(error, VaeMnistError):
-        error = error.__cause__
-    return error
+def _plain(error: Exception) -> str | None:
+    """The message of an error that needs no traceback: one of this project, or of Kedro about what was chosen."""
+    if isinstance(error, ValueError) and (wrong := re.match("Failed to find the pipeline named '(.*?)'", str(error))):
+        close = get_close_matches(wrong[1], pipelines, n=1)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        return f"--pipelines: no pipeline is named {wrong[1]!r}. {hint}Known are: {', '.join(pipelines)}."
+    if isinstance(error, ValueError) and str(error).startswith(("Pipeline does not contain", "Pipeline contains no")):
+        return f"{str(error).rstrip('.')}. kedro registry describe NAME lists the nodes of a pipeline."
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, VaeMnistError):
+        cause = cause.__cause__  # Kedro has wrapped it
+    return None if cause is None else str(cause)
 
 
 @click.group(name="vae_mnist")

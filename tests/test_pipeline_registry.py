@@ -1,0 +1,43 @@
+import os
+
+from kedro.framework.project import pipelines
+from kedro.framework.startup import bootstrap_project
+
+from vae_mnist.pipeline_registry import register_pipelines
+
+from .helpers.project import ROOT
+
+
+def test_bare_run_is_ingest_train_evaluate_and_report_and_nothing_else():
+    every = register_pipelines()
+    expected = every["ingest"] + every["train"] + every["evaluate"] + every["report"]
+    assert set(every["__default__"].nodes) == set(expected.nodes)
+    assert set(every) == {"__default__", "ingest", "train", "evaluate", "report", "generate"}
+
+
+def test_every_dataset_that_crosses_a_pipeline_is_persisted(finished):
+    every = {name: pipeline for name, pipeline in register_pipelines().items() if name != "__default__"}
+    crossing = set()
+    for name, pipeline in every.items():
+        others = set().union(*(other.datasets() for key, other in every.items() if key != name))
+        crossing |= {dataset for dataset in pipeline.all_outputs() & others if not dataset.startswith("params:")}
+    assert {"train_digits", "checkpoints", "history"} <= crossing
+    catalog = finished.catalog()
+    assert not [name for name in crossing if type(catalog.get(name)).__name__ == "MemoryDataset"]
+
+
+def test_registry_list_names_the_pipelines(finished):
+    result = finished.kedro("registry", "list", check=True)
+    assert {"- ingest", "- train", "- evaluate", "- report", "- generate"} <= set(result.stdout.splitlines())
+
+
+def test_catalog_describes_every_dataset(finished):
+    result = finished.kedro("catalog", "describe-datasets", check=True)
+    for name in ("raw_mnist", "train_digits", "checkpoints", "history", "metrics", "samples_animation"):
+        assert name in result.stdout
+
+
+def test_the_registry_is_the_one_kedro_finds():
+    bootstrap_project(ROOT)
+    assert set(pipelines) == set(register_pipelines())
+    assert os.environ.get("KEDRO_ENV") is None
