@@ -1,7 +1,6 @@
-"""A thousand wrong parameters: each ends in a message that names the key, or is in range and runs."""
+"""Wrong parameters, made at random: each ends in a message that names the key, or is in range and runs."""
 
 import contextlib
-import json
 import math
 import random
 import re
@@ -13,68 +12,25 @@ import pytest
 import yaml
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from omegaconf import OmegaConf
 
 from vae_mnist.cli import run as run_command
-from vae_mnist.config.parameters import GROUPS
 from vae_mnist.errors import ConfigError
 
-from ..helpers.project import TINY, Project, as_params
+from ..helpers.project import TINY
 
-SEED, MUTATIONS, RUNS = 20261122, 1000, 24
-
-# Written down a second time on purpose: a bound that goes missing in config/parameters.py shows here.
-BOUNDS = {
-    "ingest.validation_size": (0, 10**9),
-    "model.latent_dim": (1, 4096),
-    "model.hidden_dim": (1, 65_536),
-    "objective.beta": (0, 10_000),
-    "train.epochs": (1, 1_000_000),
-    "train.batch_size": (1, 1_048_576),
-    "train.learning_rate": (5e-324, 10),
-    "train.warmup_steps": (0, 10**9),
-    "train.adam_beta1": (0, 1 - 2**-53),
-    "train.adam_beta2": (0, 1 - 2**-53),
-    "train.seed": (0, 2**63 - 1),
-    "train.threads": (1, 1024),
-    "train.processes": (1, 64),
-    "evaluate.importance_samples": (1, 1_000_000),
-    "evaluate.seed": (0, 2**63 - 1),
-    "evaluate.chunk_size": (1, 16_777_216),
-    "report.seed": (0, 2**63 - 1),
-    "report.sample_side": (1, 32),
-    "report.reconstructions": (1, 200),
-    "report.interpolation_pairs": (1, 20),
-    "report.interpolation_steps": (2, 40),
-    "report.traversal_dims": (1, 64),
-    "report.traversal_steps": (2, 41),
-    "report.traversal_range": (5e-324, 10),
-    "report.animation_frames": (1, 1000),
-    "report.animation_frame_ms": (20, 10_000),
-    "generate.count": (1, 100_000),
-    "generate.seed": (0, 2**63 - 1),
-}
+SEED = 3
 
 # Pieces of YAML, each of which has its own way to be no plain value.
 PIECES = [
-    "", "~", "null", "???", "yes", "no", "on", "true", "auto", "newest", "cpu", "mnist", "'1'", "abc", "é", "|", ">",
-    "-",
-    "0", "-1", "1", "3", "+7", "010", "0o17", "0x10", "1:30", "1_000", "1e3", "1e400", "0.5", "-0.0", ".nan", ".inf",
-    "-.inf", "1e-400", "2024-01-01", "2024-13-45", "9" * 30, "9" * 5000, "-" + "9" * 5000, "0x" + "f" * 5000, "${",
-    "${}",
-    "${nope}", "${globals:nope}", "${globals:run}", "${runtime_params:nope}", "${oc.env:HOME}", "${train}", "[1]", "[",
-    "{", "{a: 1}", "{a", "*x", "&x [*x]", "!!python/object:os.system x", "!!float x", "!!binary AAAA", "a: b", "@x",
-    "%x",
-    "`x`", "'", '"', '"\\0"', '"\\ud800"', "# x", "[" * 400, "../up", "/abs", "x" * 300, "con", "Nul.txt", "a.", "\t1",
-]  # fmt: skip
-
-# As YAML has them after reading.
-VALUES = [
-    None, True, False, 0, 1, 2, 3, 5, 20, 64, -1, -(10**9), 10**7, 10**10, 2**63, 2**64, 10**400, 0.0, 1.0, -0.0, 0.5,
-    9.99,
-    10.1, 1e-300, 1e308, 10_001.0, math.nan, math.inf, -math.inf, "", "1", "auto", "cpu", "tpu", "cuda:128", "cuda:007",
-    "float32", "sample", "dynamic", "none", "newest", "vae_epoch_002", "vae_epoch_\u0661\u0661\u0661",
-    "../x", "a\0b", "x" * 300,
-    [], [1], [[]], {}, {"a": 1}, {5: 6}, {"epochs": 3},
+    "", "~", "null", "???", "yes", "no", "on", "true", "auto", "newest", "cpu", "tpu", "cuda:128", "mnist", "float32",
+    "vae_epoch_002", "'1'", "abc", "é", "|", ">", "-", "0", "-1", "1", "2", "3", "5", "20", "64", "+7", "010", "0o17",
+    "0x10", "1:30", "1_000", "1e3", "1e400", "0.5", "-0.0", "1.0", "9.99", ".nan", ".inf", "-.inf", "1e-400", "1e308",
+    "2024-01-01", "2024-13-45", "9" * 20, "9" * 400, "9" * 5000, "-" + "9" * 5000, "0x" + "f" * 5000, "${", "${}",
+    "${nope}", "${globals:nope}", "${globals:run}", "${runtime_params:nope}", "${oc.env:HOME}", "${train}", "[1]", "[]",
+    "[", "{", "{}", "{a: 1}", "{5: 6}", "{epochs: 3}", "{a", "*x", "&x [*x]", "!!python/object:os.system x",
+    "!!float x", "!!binary AAAA", "a: b", "@x", "%x", "`x`", "'", '"', '"\\0"', '"\\ud800"', "# x", "[" * 400, "../up",
+    "/abs", "x" * 300, "con", "Nul.txt", "a.", "\t1",
 ]  # fmt: skip
 
 
@@ -86,16 +42,17 @@ class Mutant:
         self.parameters = {}  # as they were read, of one that is in range
 
 
-@pytest.mark.slow
-def test_a_thousand_mutations_are_refused_by_name_or_in_range_and_run(tmp_path):
-    project = Project(tmp_path / "project")
-    assert project.invoke("--pipeline=ingest").exit_code == 0
+@pytest.mark.parametrize(
+    ("mutations", "runs"), [(60, 3), pytest.param(1000, 24, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_mutations_are_refused_by_name_or_in_range_and_run(project, mutations, runs):
+    assert project.invoke("--pipelines=ingest").exit_code == 0
     base = project.root / "conf" / "base"
     bootstrap_project(project.root)
     rng, counts, valid, failures = random.Random(SEED), Counter(), [], []
     with contextlib.chdir(project.root), KedroSession.create(project.root) as session:
-        for _ in range(MUTATIONS):
-            mutant = rng.choice([text_mutant, text_mutant, value_mutant, params_mutant])(rng, base)
+        for _ in range(mutations):
+            mutant = rng.choice([text_mutant, text_mutant, params_mutant])(rng, base)
             with applied(mutant, base):
                 outcome, said = judge(mutant, session)
             counts[mutant.kind, outcome] += 1
@@ -104,12 +61,15 @@ def test_a_thousand_mutations_are_refused_by_name_or_in_range_and_run(tmp_path):
             if outcome == "WRONG":
                 failures.append(f"{mutant.kind} {mutant.file} {mutant.content[-200:]!r}\n -> {said}")
     print({" ".join(kind): count for kind, count in sorted(counts.items())})
-    assert not failures, f"{len(failures)} of {MUTATIONS}\n" + "\n".join(failures[:20])
-    assert min(sum(count for (_, is_), count in counts.items() if is_ == kind) for kind in ("refused", "valid")) > 50
+    assert not failures, f"{len(failures)} of {mutations}\n" + "\n".join(failures[:20])
+    assert {outcome for _, outcome in counts} == {"refused", "valid"}
 
-    trained = Counter(try_out(project, base, mutant, number) for number, mutant in enumerate(ordered(valid, rng)))
+    trained = Counter()
+    for number, mutant in enumerate(sorted(valid, key=lambda mutant: -decides_training(mutant))):
+        if trained["trained"] + trained["refused"] < runs:
+            trained[try_out(project, base, mutant, number)] += 1
     print(dict(trained))
-    assert trained["trained"] >= 20
+    assert trained["trained"] >= runs * 2 / 3
 
 
 def text_mutant(rng, base):
@@ -119,86 +79,50 @@ def text_mutant(rng, base):
     line = lines[at]
     key, _, rest = line.partition(":")
     indent = key[: len(key) - len(key.lstrip())]
-    other = rng.choice(lines)
-    new = rng.choice(
-        [
-            *[lambda: key + ": " + rng.choice(PIECES) + "\n"] * 12,
-            lambda: "",
-            lambda: line + line,
-            lambda: line + indent + rng.choice(PIECES) + ": 1\n",
-            lambda: (
-                indent
-                + rng.choice(["5", "1.5", "true", "~", "[a]", "<<", "2024-01-01", "b", "!!binary AA=="])
-                + ":"
-                + rest
-            ),
-            lambda: indent + misspelt(rng, key.strip()) + ":" + rest,
-            lambda: "\t" + line,
-            lambda: " " + line,
-            line.lstrip,
-            lambda: key + rest,
-            lambda: key + ":" + rest.strip() + "\n",
-            lambda: line + other,
-            lambda: key.upper() + ":" + rest,
-            lambda: spoilt(rng, line),
-        ]
-    )()
+    odd_keys = ["5", "1.5", "true", "~", "[a]", "<<", "2024-01-01", "b", "!!binary AA=="]
+    new = rng.choice([
+        *[lambda: f"{key}: {rng.choice(PIECES)}\n"] * 12,
+        lambda: "",
+        lambda: line + line,
+        lambda: f"{line}{indent}{rng.choice(PIECES)}: 1\n",
+        lambda: f"{indent}{rng.choice(odd_keys)}:{rest}",
+        lambda: f"{indent}{misspelt(rng, key.strip())}:{rest}",
+        lambda: "\t" + line,
+        lambda: " " + line,
+        line.lstrip,
+        lambda: key + rest,
+        lambda: f"{key}:{rest.strip()}\n",
+        lambda: line + rng.choice(lines),
+        lambda: f"{key.upper()}:{rest}",
+        lambda: spoilt(rng, line),
+    ])()  # fmt: skip
     changed = [*lines[:at], new, *lines[at + 1 :]]
     content = "".join(changed).encode()
-    odd = rng.random()
+    odd, where = rng.random(), rng.randrange(len(content))
     if odd < 0.04:
         content = rng.choice([b"", b"\n", b"# x\n", b"- a\n- b\n", b"text\n", b"5\n", b"5: x\n", b"[]\n", None])
     elif odd < 0.07:
-        content = "".join(lines).encode()[: rng.randrange(len("".join(lines)))]
+        content = path.read_bytes()[:where]
     elif odd < 0.10:
-        where = rng.randrange(len(content))
-        content = (
-            content[:where]
-            + rng.choice([b"\xff", b"\x00", b"\xc3", bytes(rng.randbytes(20)), b"\xef\xbb\xbf"])
-            + content[where:]
-        )
+        piece = rng.choice([b"\xff", b"\x00", b"\xc3", bytes(rng.randbytes(20)), b"\xef\xbb\xbf"])
+        content = content[:where] + piece + content[where:]
     before = Counter("".join(lines).splitlines())
     after = Counter((content or b"").decode(errors="replace").splitlines())
     return Mutant("text", path.name, content, words_of([*(before - after), *(after - before)]))
 
 
-def value_mutant(rng, base):
-    path = rng.choice(files(base))
-    content = yaml.safe_load(path.read_text())
-    group = next(iter(content)) if isinstance(next(iter(content.values())), dict) else None
-    inner = content[group] if group else content
-    key = rng.choice(list(inner))
-    changed = rng.choice(["value"] * 8 + ["typo", "gone", "more"])
-    names = {key}
-    if changed == "value":
-        inner[key] = rng.choice(VALUES)
-    elif changed == "typo":
-        names.add(typo := misspelt(rng, key))
-        inner[typo] = inner.pop(key)
-    elif changed == "gone":
-        del inner[key]
-    else:
-        names.add(more := rng.choice(["extra", key + "s", "5"]))
-        inner[int(more) if more == "5" else more] = rng.choice(VALUES)
-    names |= {group} if group and not inner else set()
-    return Mutant("value", path.name, yaml.safe_dump(content, allow_unicode=True).encode(), names)
+def paths(tree, above=()):
+    """The keys that lead to each value and each group."""
+    for key, value in tree.items():
+        yield (*above, key)
+        if isinstance(value, dict):
+            yield from paths(value, (*above, key))
 
 
 def params_mutant(rng, base):
-    keys = [
-        *TINY,
-        *BOUNDS,
-        "run",
-        "data_root",
-        "mnist_root",
-        "train",
-        "trian.epochs",
-        "run.x",
-        "5",
-        "train.5",
-        "train.resume",
-        "train.compile",
-    ]
+    others = "mnist_root trian.epochs run.x 5 train.5"
+    known = [".".join(path) for file in files(base) for path in paths(yaml.safe_load(file.read_text()))]
+    keys = [*known, *others.split()]
     key = rng.choice([*keys, misspelt(rng, rng.choice(keys))])
     return Mutant("params", key, f"{key}={rng.choice(PIECES)}", {key.rpartition(".")[2], key.partition(".")[0]})
 
@@ -235,16 +159,15 @@ def named(mutant, said):
 def out_of_range(parameters, places):
     """What is nonsense in parameters that were accepted, by rules of this file's own."""
     wrong = []
-    for group, kind in GROUPS.items():
-        kind(**parameters[group])
-        for name, value in parameters[group].items():
-            key = f"{group}.{name}"
-            if key in BOUNDS and not (key == "train.threads" and value == "auto"):
-                low, high = BOUNDS[key]
-                if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                    wrong.append(f"{key}={value!r}")
-            elif key not in BOUNDS and not isinstance(value, bool if name in ("resume", "compile") else str):
-                wrong.append(f"{key}={value!r}")
+    for path in paths(parameters):
+        value = parameters
+        for part in path:
+            value = value[part]
+        if isinstance(value, int | float):
+            right = 0 <= value < 2**63 and (not isinstance(value, bool) or path[-1] in ("resume", "compile"))
+        else:
+            right = isinstance(value, dict | list) or (isinstance(value, str) and 0 < len(value) < 300)
+        wrong += [] if right else [f"{'.'.join(path)}={value!r}"]
     wrong += [
         f"{key}={value!r}" for key, value in places.items() if key != "run" and not (isinstance(value, str) and value)
     ]
@@ -252,41 +175,31 @@ def out_of_range(parameters, places):
     return wrong + ([] if re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) and ".." not in name else [f"run={name!r}"])
 
 
-def ordered(valid, rng):
-    """All of them, those first that decide how training goes."""
-    chosen = []
-    for mutant in rng.sample(valid, len(valid)):
-        decides = any(group in mutant.file for group in ("train", "model", "objective"))
-        chosen.insert(0 if decides else len(chosen), mutant)
-    return chosen
+def decides_training(mutant):
+    return any(group in mutant.file for group in ("train", "model", "objective"))
 
 
 def try_out(project, base, mutant, number):
-    """Really train with it: "trained", "refused", or "large" for one that would take more than a second or two."""
-    try_out.done = getattr(try_out, "done", 0)
-    if try_out.done >= RUNS:
-        return "not tried"
-    overrides = {key: value for key, value in TINY.items() if key.rpartition(".")[2] not in mutant.names} | {
-        "run": f"m{number}"
-    }
+    """Really train with it: "trained", "refused", or "not tried" if that would take more than a second or two."""
+    overrides = {key: value for key, value in TINY.items() if key.rpartition(".")[2] not in mutant.names}
     with applied(mutant, base):
         values = {
             f"{group}.{name}": value for group in ("train", "model") for name, value in mutant.parameters[group].items()
         } | overrides
-        words = ",".join(f"{key}={value}" for key, value in overrides.items())
-        if mutant.kind == "params":
-            words += "," + mutant.content
-        if values["train.epochs"] > 4 or values["model.hidden_dim"] > 600 or values["model.latent_dim"] > 100:
-            return "large"
         if (
-            values["train.batch_size"] < 20
+            values["train.epochs"] > 4
+            or values["model.hidden_dim"] > 600
+            or values["model.latent_dim"] > 100
+            or values["train.batch_size"] < 20
             or values["train.threads"] not in (1, 2, "auto")
             or values["train.processes"] > 1
             or values["train.compile"]
+            or mutant.names & {"run", "data_root"}  # it may be stored elsewhere
         ):
-            return "large"
-        result = project.invoke("--pipeline=train", "--params=" + words)
-    try_out.done += 1
+            return "not tried"
+        words = ",".join(f"{key}={value}" for key, value in (overrides | {"run": f"m{number}"}).items())
+        words += f",{mutant.content}" if mutant.kind == "params" else ""
+        result = project.invoke("--pipelines=train", "--params=" + words)
     if result.exit_code == 0:
         history = pd.read_csv(project.path("07_model_output", f"m{number}", "history.csv"))
         assert history.map(math.isfinite).all(axis=None), mutant.content
@@ -316,7 +229,7 @@ def files(base):
 
 def words_of(lines):
     """The keys of lines, or all of a line that has none; comments have none."""
-    bare = [line.partition("#")[0].partition(":")[0].strip() for line in lines]
+    bare = [re.split(end, line.partition("#")[0])[0].strip() for line in lines for end in (":", ": ")]
     # `yes: 1` has the key True, `010: 1` the key 8: a message names them as they were read
     read = [str(as_read(word)) for word in bare if word]
     return {*filter(None, bare), *read}
@@ -324,8 +237,8 @@ def words_of(lines):
 
 def as_read(word):
     try:
-        return yaml.safe_load(word)
-    except (yaml.YAMLError, ValueError):
+        return next(iter(OmegaConf.create(f"{word}: 1")), word)
+    except Exception:  # it cannot be read
         return word
 
 
@@ -339,64 +252,11 @@ def spoilt(rng, line):
     return line[:at] + rng.choice(list(":#[]{}&*!|>'\"%@`,-? \t\\\u2028\u00a0\r")) + line[at + rng.randrange(2) :]
 
 
-HOSTILE = {
-    "run": [
-        "../up",
-        "..",
-        "/abs/up",
-        "a/b",
-        "a\\b",
-        "a\0b",
-        "x" * 300,
-        "con",
-        "NUL.txt",
-        "com1",
-        "end.",
-        "",
-        ".x",
-        "a b",
-        "\n",
-    ],
-    "data_root": ["", "a\0b", "x" * 300, "a/" * 3000, None, ["data"]],
-    "mnist_root": ["", "a\0b", "x" * 300, "a/" * 3000],
-    "generate.checkpoint": [
-        "../default/vae_epoch_001",
-        "/etc/passwd",
-        "a\0b",
-        "x" * 300,
-        "vae_epoch_001.pt",
-        "con",
-        "",
-    ],
-}
-
-
-@pytest.mark.parametrize(("key", "name"), [(key, name) for key, names in HOSTILE.items() for name in names])
-def test_a_hostile_name_makes_nothing_inside_or_outside_the_data_folder(project, key, name):
-    base = project.root / "conf" / "base"
-    group, _, last = key.rpartition(".")
-    path = base / (f"parameters_{group}.yml" if group else "globals.yml")
-    content = yaml.safe_load(path.read_text())
-    (content[group] if group else content)[last] = name
-    path.write_text(json.dumps(content))  # JSON is YAML, and can write every character down
+@pytest.mark.parametrize("words", ["run=../../up", "run=con", "data_root=" + "x" * 300, "mnist_root=" + "x" * 300])
+def test_a_hostile_name_makes_nothing_inside_or_outside_the_data_folder(project, words):
     before = sorted(project.root.parent.rglob("*"))
-    result = project.invoke("--pipelines=ingest,train,generate", as_params(train__epochs=1))
-    assert result.exit_code == 1, result.output
+    result = project.invoke("--pipelines=ingest,train,generate", f"--params={words}")
+    assert result.exit_code == 1
+    key = words.partition("=")[0]
     assert f"Error: wrong parameters, nothing was run:\n  {key}: expected " in result.output
-    assert isinstance(result.exception, SystemExit)
     assert sorted(project.root.parent.rglob("*")) == before
-
-
-@pytest.mark.parametrize(
-    "words", ["run=../../up", "run=con", "data_root=" + "x" * 300, "mnist_root=" + "x" * 300, "run=/tmp/up"]
-)
-def test_a_hostile_name_on_the_command_line_ends_in_one_message(project, words):
-    before = sorted(project.root.parent.rglob("*"))
-    result = project.kedro("run", f"--params={words}")
-    assert result.returncode == 1
-    assert result.stderr.startswith(
-        f"Error: wrong parameters, nothing was run:\n  {words.partition('=')[0]}: expected "
-    )
-    assert "Traceback" not in result.stdout + result.stderr
-    after = [path for path in sorted(project.root.parent.rglob("*")) if "__pycache__" not in path.parts]
-    assert after == before
