@@ -6,9 +6,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
-ROOT = Path(__file__).parents[2]
-
+from .forkserver import ROOT, start
 
 # A model so small that a test trains it in a second; given to every run that is not about the default model.
 TINY = {
@@ -53,23 +53,20 @@ class Project:
         for name in ("pyproject.toml", "README.md", "LICENSE", ".telemetry", ".gitignore"):
             shutil.copy(ROOT / name, root / name)
 
-    def command(self, *words, timeout=300, check=False, env=None, **options):
-        """Run a command here; output is text."""
+    def command(self, *words, timeout=300, check=False, env=None, cold=False, **options):
+        """Run a command here; output is text. `cold`: see `forkserver.start`."""
         # `kedro ipython` looks for its program on the path, as it stands in an activated environment.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        result = subprocess.run(
-            words,
-            check=False,
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=os.environ | {"PATH": path} | (env or {}),
-            **options,
-        )
+        options |= {"cwd": self.root, "env": os.environ | {"PATH": path} | (env or {})}
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        with start(words, cold=cold, **pipes, **options) as process:
+            try:
+                output = process.communicate(timeout=timeout)
+            finally:
+                process.kill()
         if check:
-            assert result.returncode == 0, result.stdout + result.stderr
-        return result
+            assert process.returncode == 0, "".join(output)
+        return subprocess.CompletedProcess(words, process.returncode, *output)
 
     def kedro(self, *words, **options):
         return self.command(sys.executable, "-m", "kedro", *words, **options)
@@ -83,7 +80,7 @@ class Project:
         from click.testing import CliRunner
         from kedro.framework.cli.cli import KedroCLI
 
-        with contextlib.chdir(self.root):
+        with self._here():
             params = [] if any(word.startswith("--params") for word in words) else [as_params(**overrides)]
             return CliRunner().invoke(KedroCLI(self.root), ["run", *words, *params])
 
@@ -92,9 +89,16 @@ class Project:
         from kedro.framework.session import KedroSession
         from kedro.framework.startup import bootstrap_project
 
-        bootstrap_project(self.root)
-        with contextlib.chdir(self.root), KedroSession.create(self.root) as session:
-            return session.load_context().catalog
+        with self._here():
+            bootstrap_project(self.root)
+            with KedroSession.create(self.root) as session:
+                return session.load_context().catalog
+
+    @contextlib.contextmanager
+    def _here(self):
+        """Work in the project's folder; what Kedro puts on the paths of this process does not stay."""
+        with contextlib.chdir(self.root), patch.dict(os.environ), patch.object(sys, "path", [*sys.path]):
+            yield
 
     def path(self, *parts):
         return self.root.joinpath("data", *parts)

@@ -11,9 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
-from contextlib import contextmanager
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -23,7 +22,9 @@ from safetensors.torch import load_file
 from vae_mnist.storage.checkpoints import read_checkpoint
 
 from ..helpers.compare import same
+from ..helpers.forkserver import start
 from ..helpers.project import as_params, without_coverage
+from .operations import count_operations
 
 EPOCHS = 5
 PARAMS = {
@@ -88,27 +89,23 @@ def bits_that_differ(data, unbroken):
     return different
 
 
-@contextmanager
-def warm(project):
-    """A function that runs `kedro run` and perhaps kills it; gives its status, file operations and seconds."""
-    command = [sys.executable, str(Path(__file__).with_name("warm.py"))]
-    environment = without_coverage() | {"PYTHONPATH": str(project.root / "src")}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=project.root, env=environment, **pipes) as process:
-
-        def kedro_run(kill_at=None, kill_after=None):
-            task = {"words": [as_params(**PARAMS)], "kill_at": kill_at, "kill_after": kill_after}
-            process.stdin.write(json.dumps(task) + "\n")
-            process.stdin.flush()
-            return json.loads(process.stdout.readline())
-
-        yield kedro_run
-        process.stdin.close()
+def kedro_run(project, kill_at=None, kill_after=None):
+    """Run, and kill at a file operation or after seconds where asked; exit status, file operations and seconds."""
+    counter = project.root / "operations"
+    command = [sys.executable, "-m", "kedro", "run", as_params(**PARAMS)]
+    before = (count_operations, str(project.path()), str(counter), kill_at)
+    with start(command, before=before, cwd=project.root, env=without_coverage(), stdout=subprocess.DEVNULL) as process:
+        began = time.monotonic()
+        try:
+            process.wait(kill_after)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.returncode, int(counter.read_text() or 0), time.monotonic() - began
 
 
-def unbroken_run(project, kedro_run):
+def unbroken_run(project):
     """Run once, and keep its data/ aside; its file operations and seconds."""
-    status, operations, seconds = kedro_run()
+    status, operations, seconds = kedro_run(project)
     assert status == 0
     project.path().rename(project.root / "unbroken")
     return operations, seconds
@@ -132,34 +129,32 @@ def count_end(project, tally):
 def kill_at_random(project, kills, seed):
     """Kill runs at random instants, each going on where the last one died, until that many have; what came of it."""
     draw, tally = random.Random(seed), Counter()
-    with warm(project) as kedro_run:
-        _, seconds = unbroken_run(project, kedro_run)
-        while tally["kills"] < kills:
-            status, _, _ = kedro_run(kill_after=draw.uniform(0, seconds))
-            if status == 0:
-                tally["ended before the kill"] += 1
-                count_end(project, tally)
-            else:
-                assert status == -signal.SIGKILL
-                count_kill(project, tally)
-                epochs = len(list(project.path("06_models", "default").glob("*.pt")))
-                tally[f"killed with {epochs} epochs"] += 1
-        assert kedro_run()[0] == 0
-        count_end(project, tally)
+    _, seconds = unbroken_run(project)
+    while tally["kills"] < kills:
+        status, _, _ = kedro_run(project, kill_after=draw.uniform(0, seconds))
+        if status == 0:
+            tally["ended before the kill"] += 1
+            count_end(project, tally)
+        else:
+            assert status == -signal.SIGKILL
+            count_kill(project, tally)
+            epochs = len(list(project.path("06_models", "default").glob("*.pt")))
+            tally[f"killed with {epochs} epochs"] += 1
+    assert kedro_run(project)[0] == 0
+    count_end(project, tally)
     return tally
 
 
 def kill_at_operations(project, chosen):
     """Kill just before the file operations of `chosen(their number)`, each in a run that starts from nothing."""
     tally = Counter()
-    with warm(project) as kedro_run:
-        tally["operations of an unbroken run"], _ = unbroken_run(project, kedro_run)
-        for operation in chosen(tally["operations of an unbroken run"]):
-            status, reached, _ = kedro_run(kill_at=operation)
-            assert (status, reached) == (-signal.SIGKILL, operation)
-            count_kill(project, tally)
-            assert kedro_run()[0] == 0
-            count_end(project, tally)
+    tally["operations of an unbroken run"], _ = unbroken_run(project)
+    for operation in chosen(tally["operations of an unbroken run"]):
+        status, reached, _ = kedro_run(project, kill_at=operation)
+        assert (status, reached) == (-signal.SIGKILL, operation)
+        count_kill(project, tally)
+        assert kedro_run(project)[0] == 0
+        count_end(project, tally)
     return tally
 
 
