@@ -111,7 +111,7 @@ def test_results_have_a_preview(viz, name, kind):
 
 
 def test_the_static_site_can_be_built(finished):
-    result = finished.kedro("viz", "build", "--include-previews", check=True)
+    result = finished.kedro("viz", "build", "--include-previews", check=True, cold=True)
     assert "WARNING" not in result.stdout + result.stderr
     page = (finished.root / "build" / "index.html").read_text()
     assert re.search(r"<script.*src=", page)

@@ -71,9 +71,9 @@ class Project:
     def kedro(self, *words, **options):
         return self.command(sys.executable, "-m", "kedro", *words, **options)
 
-    def run(self, *words, check=True, **overrides):
+    def run(self, *words, check=True, cold=False, **overrides):
         """`kedro run` of the tiny model."""
-        return self.kedro("run", *words, as_params(**overrides), check=check)
+        return self.kedro("run", *words, as_params(**overrides), check=check, cold=cold)
 
     def invoke(self, *words, **overrides):
         """`kedro run` in this process, where starting up costs nothing; the way through is the same."""
