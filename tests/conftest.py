@@ -8,6 +8,9 @@ import torch
 
 from .helpers.project import Project
 
+# Two test processes whose threads wait for each other on two cores take ten times as long.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def temporary_folder(tmp_path_factory):
