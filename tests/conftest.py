@@ -1,6 +1,7 @@
 """Real digits, a real project folder, real `kedro` processes."""
 
 import getpass
+import shutil
 import tempfile
 
 import pytest
@@ -46,10 +47,25 @@ def project(tmp_path):
 
 
 @pytest.fixture(scope="session")
+def ingested_digits(tmp_path_factory):
+    """The folder that the ingest pipeline fills with the sample."""
+    project = Project(tmp_path_factory.mktemp("ingested") / "project")
+    project.run("--pipelines=ingest")
+    return project.path("05_model_input")
+
+
+@pytest.fixture
+def ingested(project, ingested_digits):
+    """A project with digits and nothing else."""
+    shutil.copytree(ingested_digits, project.path("05_model_input"))
+    return project
+
+
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A project after one `kedro run` of the tiny model; tests must not change its run 'default'."""
+    """A project after one `kedro run` of the tiny model, as a user starts it; its run 'default' must not change."""
     project = Project(tmp_path_factory.mktemp("finished") / "project")
-    project.first_run = project.run()
+    project.first_run = project.run(cold=True)
     return project
 
 

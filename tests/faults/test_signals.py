@@ -14,12 +14,6 @@ from ..helpers.compare import same
 from ..helpers.processes import MANY, running, wait_for
 
 
-@pytest.fixture
-def ingested(project):
-    assert project.invoke("--pipeline=ingest").exit_code == 0
-    return project
-
-
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_ends_with_one_line_and_goes_on(ingested, number, status):
     folder = ingested.path("06_models", "default")

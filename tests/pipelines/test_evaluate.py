@@ -58,8 +58,9 @@ def test_the_run_and_its_data_stand_in_the_metrics(metrics):
     assert metrics["unit"].startswith("nats per image")
 
 
+@pytest.mark.usefixtures("ingested")
 def test_other_test_digits_than_the_runs_are_refused(project):
-    project.invoke("--pipelines=ingest,train")
+    project.invoke("--pipeline=train")
     folder = project.path("05_model_input")
     (folder / "test_digits.safetensors").write_bytes((folder / "train_digits.safetensors").read_bytes())
     result = project.invoke("--pipeline=evaluate")

@@ -15,6 +15,7 @@ import torch
 from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
 
 from ..helpers.compare import same
+from ..helpers.forkserver import start
 from ..helpers.project import LOSS_COLUMNS, as_params
 
 
@@ -24,13 +25,6 @@ def checkpoints(project, run="default"):
 
 def tensors(project, run, epoch):
     return read_checkpoint(project.path("06_models", run, f"vae_epoch_{epoch:03d}.pt"))
-
-
-@pytest.fixture
-def ingested(project):
-    """A project with digits and nothing else."""
-    assert project.invoke("--pipeline=ingest").exit_code == 0
-    return project
 
 
 def test_every_epoch_leaves_a_checkpoint_and_a_row(finished):
@@ -201,7 +195,7 @@ def test_a_bar_moves_on_a_terminal(ingested):
     main, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 100))
     command = [sys.executable, "-m", "kedro", "run", "--pipeline=train", as_params(train__batch_size=50)]
-    process = subprocess.Popen(command, cwd=ingested.root, stdout=subprocess.PIPE, stderr=terminal)
+    process = start(command, cwd=ingested.root, stdout=subprocess.PIPE, stderr=terminal)
     os.close(terminal)
     log = process.communicate(timeout=120)[0].decode()
     shown = b""
