@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run sample viz test lint format types check clean
+.PHONY: help install run sample viz test slow lint format types check clean
 
 help:  ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,8 +16,11 @@ sample:  ## The same on 5,000 digits, in less than a minute, without network
 viz:  ## Look at pipelines and results in a browser
 	kedro viz run
 
-test:  ## Run all tests
+test:  ## Run the tests that take five minutes
 	pytest
+
+slow:  ## Run the other ones
+	pytest -m "slow and not soak"
 
 lint:  ## Check style, imports and layers
 	ruff check .

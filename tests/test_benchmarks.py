@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from .helpers.project import ROOT
 
 
@@ -12,6 +14,7 @@ def benchmark(folder, *words):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.slow
 def test_contestants_are_timed_and_told_in_a_table(tmp_path):
     result = benchmark(tmp_path, "epoch", "--contestants=ours,floor,launches,copies")
     assert result.returncode == 0, result.stderr
@@ -24,6 +27,7 @@ def test_contestants_are_timed_and_told_in_a_table(tmp_path):
     assert f"| {seconds['floor'][0]:.2f} - {seconds['floor'][0]:.2f} | {ratio:.2f} |" in result.stdout
 
 
+@pytest.mark.slow
 def test_the_short_form_fails_where_ours_is_too_slow(tmp_path):
     result = benchmark(tmp_path, "epoch", "--contestants=origin,ours", "--times-origin=1000")
     assert result.returncode == 1
@@ -31,6 +35,7 @@ def test_the_short_form_fails_where_ours_is_too_slow(tmp_path):
     assert (tmp_path / "benchmarks.json").is_file()
 
 
+@pytest.mark.slow
 def test_an_unknown_part_is_named(tmp_path):
     result = benchmark(tmp_path, "epohc")
     assert result.returncode == 2

@@ -24,6 +24,7 @@ def test_notebooks_are_committed_without_outputs(path):
 # jupyter_client asks which path conventions its ports follow; tornado closes its sockets in the end
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@pytest.mark.slow
 def test_notebooks_run_after_a_finished_run(finished, path):
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(

@@ -62,6 +62,7 @@ def viz(finished):
         process.wait(30)
 
 
+@pytest.mark.slow
 def test_every_node_and_dataset_is_shown(viz):
     shown = {node["name"] for node in viz("/api/main")["nodes"]}
     default = register_pipelines()["__default__"]
@@ -69,10 +70,12 @@ def test_every_node_and_dataset_is_shown(viz):
     assert {name for name in default.datasets() if not name.startswith("params:")} <= shown
 
 
+@pytest.mark.slow
 def test_layers_come_in_the_order_of_the_data(viz):
     assert viz("/api/main")["layers"] == LAYERS
 
 
+@pytest.mark.slow
 def test_every_dataset_has_the_colour_of_its_layer(viz):
     nodes = [node for node in viz("/api/main")["nodes"] if node["type"] == "data"]
     colours = {}
@@ -103,6 +106,7 @@ def test_styles_name_only_datasets_that_exist():
         ("metrics", "JSONPreview"),
     ],
 )
+@pytest.mark.slow
 def test_results_have_a_preview(viz, name, kind):
     (node,) = [node for node in viz("/api/main")["nodes"] if node["name"] == name]
     details = viz(f"/api/nodes/{node['id']}")
@@ -110,6 +114,7 @@ def test_results_have_a_preview(viz, name, kind):
     assert details["preview"]
 
 
+@pytest.mark.slow
 def test_the_static_site_can_be_built(finished):
     result = finished.kedro("viz", "build", "--include-previews", check=True, cold=True)
     assert "WARNING" not in result.stdout + result.stderr

@@ -258,6 +258,7 @@ def namespace(*words):
 PATIENT = "from vae_mnist.datasets import mnist; download.FILE_SECONDS = download.SILENCE_SECONDS = 60\n"
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_downloads_and_the_other_waits_for_it(tmp_path, mirrors, contents):
     (server,) = mirrors("waits")
     with process(tmp_path, PATIENT + "print(mnist.download(Path(root)).source)") as first:
@@ -323,6 +324,7 @@ except OSError as error:
     assert (len(first.asked), len(second.asked)) == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_name_look_up_that_never_ends_costs_no_more_than_the_limit(tmp_path, mirrors):
     """A name server that listens and says nothing, in a network of its own."""
     mirrors()

@@ -55,6 +55,7 @@ def assert_whole(folder):
 
 
 @needs_mount
+@pytest.mark.slow
 def test_a_full_disk_ends_training_with_one_error_and_room_lets_it_go_on(project, finished):
     params = as_params(train__epochs=12)
     result = on_small_disk(
@@ -90,6 +91,7 @@ def test_a_full_disk_ends_training_with_one_error_and_room_lets_it_go_on(project
         ("5m", {"report__sample_side": 32}, "08_reporting/default/"),
     ],
 )
+@pytest.mark.slow
 def test_a_disk_that_fills_elsewhere_names_the_file(project, size, params, file):
     result = on_small_disk(project, size, f"{KEDRO} {as_params(**params)}", check=False)
     assert result.returncode == 1, result.stdout + result.stderr
@@ -101,6 +103,7 @@ def test_a_disk_that_fills_elsewhere_names_the_file(project, size, params, file)
 
 
 @needs_mount
+@pytest.mark.slow
 def test_a_read_only_disk_is_named_before_any_work(project):
     script = f"""
         {KEDRO} {as_params()}
@@ -117,6 +120,7 @@ def test_a_read_only_disk_is_named_before_any_work(project):
 
 
 @needs_mount
+@pytest.mark.slow
 def test_a_disk_that_goes_read_only_in_training_ends_it_with_one_error(project, finished):
     """As a file system does when its disk fails: what is open stays so, nothing new can be written."""
     folder = "data/06_models/default"
@@ -163,6 +167,7 @@ def without_root(*words):
         (".", "06_models/other/.lock"),
     ],
 )
+@pytest.mark.slow
 def test_a_forbidden_folder_is_named(finished, tmp_path, folder, file):
     data = tmp_path / "data"
     shutil.copytree(finished.path(), data)
@@ -186,6 +191,7 @@ def test_a_forbidden_folder_is_named(finished, tmp_path, folder, file):
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root, and no way to lay it down")
+@pytest.mark.slow
 def test_an_unreadable_checkpoint_is_named(finished, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(finished.path(), data)
@@ -200,19 +206,17 @@ def test_an_unreadable_checkpoint_is_named(finished, tmp_path):
 
 def test_a_file_that_may_not_grow_ends_training_with_one_error(finished):
     """RLIMIT_FSIZE, which needs no rights: EFBIG, as at the end of a quota."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-
-    words = [sys.executable, "-m", "kedro", "run", "--pipeline=train", as_params(run="limited")]
-    result = finished.command(*words, preexec_fn=limit)
-    assert result.returncode == 1
-    (error,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
+    with running(finished, "--pipeline=train", run="limited") as process:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    (error,) = (line for line in err.splitlines() if line.startswith("Error: "))
     assert "06_models/limited/vae_epoch_001.pt: cannot be written: File too large." in error
-    assert "Traceback" not in result.stdout + result.stderr
+    assert "Traceback" not in out + err
     assert assert_whole(finished.path("06_models", "limited")) == []
 
 
+@pytest.mark.slow
 def test_a_record_that_cannot_be_ended_does_not_hide_why_the_run_failed(project):
     with running(project, "--pipelines=ingest,train", **MANY) as process:
         wait_for(lambda: list(project.path("06_models", "default").glob("*.pt")), process)
@@ -229,6 +233,7 @@ def test_a_record_that_cannot_be_ended_does_not_hide_why_the_run_failed(project)
 
 @pytest.mark.parametrize("gone", ["data", "data/06_models/default"])
 @pytest.mark.parametrize("how", ["removed", "moved"])
+@pytest.mark.slow
 def test_a_folder_that_vanishes_ends_the_run(project, tmp_path, gone, how):
     with running(project, "--pipelines=ingest,train", **MANY) as process:
         wait_for(lambda: len(list(project.path("06_models", "default").glob("*.pt"))) >= 2, process)

@@ -48,6 +48,7 @@ def workers_of(process):
     return [child for child in children if "vae_mnist.training.workers" in child.cmdline()]
 
 
+@pytest.mark.slow
 def test_losses_do_not_depend_on_the_number_of_processes(ingested):
     for count in (1, 2, 3):
         ingested.run(TRAIN, run=f"n{count}", train__processes=count, **ODD)
@@ -56,6 +57,7 @@ def test_losses_do_not_depend_on_the_number_of_processes(ingested):
     assert one == pytest.approx(three, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(ingested):
     more = ODD | {"train__epochs": 3}
     ingested.run(TRAIN, run="one", **more)
@@ -67,6 +69,7 @@ def test_a_run_goes_on_with_another_number_of_processes(ingested):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_run(ingested, rank):
     with running(ingested, TRAIN, **MANY, train__processes=2) as process:
         wait_for(lambda: len(checkpoints(ingested)) >= 2, process)
@@ -108,6 +111,7 @@ def test_without_a_temporary_folder_the_run_says_so(tmp_path, monkeypatch):
         next(train_in_processes(Job({}, {}, {}, {}, {}), None, 2))
 
 
+@pytest.mark.slow
 def test_an_exception_in_a_process_is_shown_with_its_traceback(ingested):
     result = broken(ingested, "1 / 0")
     assert result.returncode == 1
@@ -116,6 +120,7 @@ def test_an_exception_in_a_process_is_shown_with_its_traceback(ingested):
     assert result.stderr.endswith("ZeroDivisionError: division by zero\n")
 
 
+@pytest.mark.slow
 def test_an_error_of_our_own_in_a_process_is_one_message(ingested):
     result = broken(ingested, "raise DataError('digits of this machine: missing')")
     assert result.returncode == 1
@@ -123,6 +128,7 @@ def test_an_error_of_our_own_in_a_process_is_one_message(ingested):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_stopped_run_leaves_no_processes(ingested, number):
     with running(ingested, TRAIN, **MANY, train__processes=2) as process:
         wait_for(lambda: checkpoints(ingested), process)
@@ -135,6 +141,7 @@ def test_a_stopped_run_leaves_no_processes(ingested, number):
     assert psutil.wait_procs(workers, timeout=5)[1] == []
 
 
+@pytest.mark.slow
 def test_a_process_that_writes_while_the_run_is_stopped_ends_quietly(ingested):
     # It looks late, as does the launcher: the other process has left when it makes the removed folder anew.
     for line in (
@@ -156,6 +163,7 @@ def test_a_process_that_writes_while_the_run_is_stopped_ends_quietly(ingested):
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_processes(ingested):
     with running(ingested, TRAIN, **MANY, train__processes=2) as process:
         wait_for(lambda: checkpoints(ingested), process)
@@ -206,6 +214,7 @@ def test_two_machines_train_one_model(ingested):
     assert [record["exit"] for record in records] == ["finished", "finished"]
 
 
+@pytest.mark.slow
 def test_nothing_to_train_sends_the_other_machine_home(finished):
     port = free_port()
     with machine(finished, 0, port) as first, machine(finished, 1, port) as second:
@@ -214,6 +223,7 @@ def test_nothing_to_train_sends_the_other_machine_home(finished):
     assert "is already trained" in outputs[0][0]
 
 
+@pytest.mark.slow
 def test_torchrun_is_for_training(finished):
     port, report = free_port(), "--pipeline=report"
     with machine(finished, 0, port, report) as first, machine(finished, 1, port, report) as second:
@@ -224,6 +234,7 @@ def test_torchrun_is_for_training(finished):
 
 
 @pytest.mark.parametrize("dies", [0, 1])
+@pytest.mark.slow
 def test_a_machine_that_dies_ends_the_run_on_the_other(ingested, dies):
     port = free_port()
     with machine(ingested, 0, port, **MANY) as first, machine(ingested, 1, port, **MANY) as second:
@@ -242,6 +253,7 @@ def test_a_machine_that_dies_ends_the_run_on_the_other(ingested, dies):
     assert epochs == list(range(1, len(epochs) + 1))
 
 
+@pytest.mark.slow
 def test_nothing_that_travels_is_unpickled(ingested):
     """Each process, and the one that starts them, without a way to unpickle."""
     forbid = "import pickle\ndef no(*_, **__): raise SystemExit('unpickled')\npickle.loads = pickle.load = no\n"

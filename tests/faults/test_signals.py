@@ -11,10 +11,11 @@ from vae_mnist.datasets.checkpoints import CheckpointsDataset
 from vae_mnist.storage.checkpoints import read_checkpoint
 
 from ..helpers.compare import same
+from ..helpers.marks import slow_after
 from ..helpers.processes import MANY, running, wait_for
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), slow_after(1, [(signal.SIGTERM, 143), (signal.SIGINT, 130)]))
 def test_a_stopped_run_ends_with_one_line_and_goes_on(ingested, number, status):
     folder = ingested.path("06_models", "default")
     with running(ingested, "--pipeline=train", **MANY) as process:
@@ -67,6 +68,7 @@ def test_a_signal_that_is_lost_where_it_arrives_stops_the_run_all_the_same(inges
     assert ingested.invoke("--pipeline=train").exit_code == 0  # nothing asks the next run to stop
 
 
+@pytest.mark.slow
 def test_a_stopped_run_that_started_over_says_how_not_to_do_so_again(ingested):
     folder = ingested.path("06_models", "default")
     with running(ingested, "--pipeline=train", **MANY, train__resume="false") as process:
@@ -78,6 +80,7 @@ def test_a_stopped_run_that_started_over_says_how_not_to_do_so_again(ingested):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_a_report_can_be_stopped_as_well(finished, number):
     pictures = finished.path("08_reporting", f"stopped{number}", "samples")
     run = f"stopped{number}"

@@ -6,6 +6,8 @@ import signal
 import socket
 from contextlib import ExitStack
 
+import pytest
+
 from vae_mnist.project.lock import OWNER
 from vae_mnist.storage.checkpoints import read_checkpoint
 
@@ -38,6 +40,7 @@ def test_the_second_run_of_a_name_stops_and_names_the_first(project):
         assert first.poll() is None
 
 
+@pytest.mark.slow
 def test_the_lock_of_a_dead_process_does_not_block(project):
     with running(project, TRAIN, **MANY) as first:
         wait_for(lambda: checkpoints(project), first)
@@ -47,6 +50,7 @@ def test_the_lock_of_a_dead_process_does_not_block(project):
     assert not project.path("06_models", "default", OWNER).exists()
 
 
+@pytest.mark.slow
 def test_runs_of_different_names_side_by_side_are_right(project, finished):
     names = ["a", "b", "c"]
     with ExitStack() as stack:
@@ -64,6 +68,7 @@ def test_runs_of_different_names_side_by_side_are_right(project, finished):
     assert digits.stat().st_ino == number
 
 
+@pytest.mark.slow
 def test_digits_exchanged_under_a_run_never_mix_with_its_own(project, sample_digits, tmp_path):
     train, test = sample_digits
     others = lay_out(tmp_path, four_files(test, {key: value[:500] for key, value in train.items()}))

@@ -531,6 +531,7 @@ def test_where_nothing_is_trained_damage_is_an_error_that_says_what_to_do(traine
     assert sorted(path.name for path in folder.glob("vae*")) == [f"vae_epoch_00{n}.pt" for n in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_five_hundred_mutations_are_damage_and_sealed_again_never_worse_than_refused(good, tmp_path):
     command = [sys.executable, "-W", "error", "-m", "tests.hostile.measure", "mutations", good, tmp_path]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -178,6 +178,7 @@ def test_the_report_runs_on_its_own_and_makes_the_same_files_again(finished, fol
     assert contents(folder) == before
 
 
+@pytest.mark.slow
 def test_grids_of_an_earlier_training_do_not_stay(project):
     assert project.invoke(train__epochs=3).exit_code == 0
     assert project.invoke(train__epochs=1, train__resume="false").exit_code == 0

@@ -165,12 +165,13 @@ def test_an_impossible_device_ends_the_run_before_any_work(project):
     assert not project.path("05_model_input").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_where_the_unbroken_one_ends(ingested):
     """SIGKILL in the middle of an epoch costs that epoch."""
     settings = {"train__epochs": 6, "train__batch_size": 20}  # 200 steps an epoch: the signal falls into one
     ingested.run("--pipeline=train", run="unbroken", **settings)
     command = [sys.executable, "-m", "kedro", "run", "--pipeline=train", as_params(run="killed", **settings)]
-    process = subprocess.Popen(command, cwd=ingested.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = start(command, cwd=ingested.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
         while not checkpoints(ingested, "killed") and time.monotonic() < deadline:

@@ -1,7 +1,6 @@
 """SIGKILL at any instant of `kedro run`: no file is ever half, and what goes on ends where the unbroken run ends.
 
-The short forms run with all tests. The long ones, marked slow and soak, make the numbers in docs/reliability.md:
-pytest -m soak --no-cov -s tests/soak
+The long forms make the numbers in docs/reliability.md: pytest -m soak -n 0 -s tests/soak
 """
 
 import hashlib
@@ -23,6 +22,7 @@ from vae_mnist.storage.checkpoints import read_checkpoint
 
 from ..helpers.compare import same
 from ..helpers.forkserver import start
+from ..helpers.marks import slow_after
 from ..helpers.project import as_params, without_coverage
 from .operations import count_operations
 
@@ -158,6 +158,7 @@ def kill_at_operations(project, chosen):
     return tally
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_where_the_unbroken_run_ends(project):
     tally = kill_at_random(project, kills=12, seed=2)
     print("random instants:", dict(tally))
@@ -166,17 +167,17 @@ def test_a_run_killed_again_and_again_ends_where_the_unbroken_run_ends(project):
     assert tally["different"] == 0
 
 
-def test_a_kill_before_any_file_operation_loses_nothing(project):
+@pytest.mark.parametrize("kills", slow_after(1, [2, 8]))
+def test_a_kill_before_any_file_operation_loses_nothing(project, kills):
     draw = random.Random(3)
-    tally = kill_at_operations(project, lambda count: draw.sample(range(1, count + 1), 8))
+    tally = kill_at_operations(project, lambda count: draw.sample(range(1, count + 1), kills))
     print("file operations:", dict(tally))
     assert tally["operations of an unbroken run"] > 100
-    assert tally["kills"] == 8
+    assert tally["kills"] == kills
     assert tally["rests of writers"] > 0, "no kill fell into a writer"
     assert tally["different"] == 0
 
 
-@pytest.mark.slow
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_a_hundred_kills_at_random_instants(project):
@@ -185,7 +186,6 @@ def test_a_hundred_kills_at_random_instants(project):
     assert tally["different"] == 0
 
 
-@pytest.mark.slow
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_a_kill_before_every_single_file_operation(project):

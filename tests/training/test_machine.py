@@ -112,12 +112,14 @@ def neighbour():
     os.kill(number, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_busy_neighbour_is_seen(neighbour):
     neighbours = devices.Neighbours()
     time.sleep(2)
     assert neighbours.busy() > 0.3  # of a CPU, of which tests beside this one take their part
 
 
+@pytest.mark.slow
 def test_ones_own_work_and_that_of_children_is_no_neighbours():
     def everybody():
         times = psutil.cpu_times(percpu=True)

@@ -132,16 +132,19 @@ def test_the_estimate_of_an_evaluation_lies_between_its_peak_and_three_times_tha
     hold(cases, [evaluation_need(Sizes(784, *case[4:]), *case[1:3]).of(case[3]) for case in cases])
 
 
+@pytest.mark.slow
 def test_the_estimate_of_generated_digits_lies_between_its_peak_and_three_times_that():
     cases = [("generating", 100_000, 16, 4), ("generating", 40_000, 512, 1024)]
     hold(cases, [generation_need(Sizes(784, *case[2:]), shown=0).of(case[1]) for case in cases])
 
 
+@pytest.mark.slow
 def test_decoding_takes_its_output_and_one_piece_more():
     few, many = measured(("decoding", 12_000, 16, 4), ("decoding", 60_000, 16, 4))
     assert many - few < 1.6 * 48_000 * 784 * 4  # 1.0 and what the allocator keeps; joined pieces would take 2.0
 
 
+@pytest.mark.slow
 def test_many_importance_samples_take_no_more_than_their_weights():
     few, many = measured(("weighting", 3, 100, 10, 16, 4), ("weighting", 3, 20_000, 10, 16, 4))
     assert many - few < 16 * 20_000 + 2**20

@@ -15,6 +15,7 @@ from vae_mnist.training.machine import resolve_precision
 from vae_mnist.training.step import CACHE, forward_pass
 
 from ..helpers.compare import same
+from ..helpers.marks import slow_after
 from ..helpers.project import as_params
 from ..helpers.training import CPU, config, run
 
@@ -44,7 +45,7 @@ def batch(images):
     return Batch(pixels, torch.randn(len(images), 32, generator=torch.Generator().manual_seed(0)), len(images))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", slow_after(1, ["float32", "bfloat16"]))
 def test_compiled_passes_give_the_same_losses_and_gradients(model, splits, precision):
     gradients = []
     for compiled in (False, True):
@@ -58,6 +59,7 @@ def test_compiled_passes_give_the_same_losses_and_gradients(model, splits, preci
         torch.testing.assert_close(fast, plain, rtol=tolerance, atol=tolerance * plain.abs().max().item())
 
 
+@pytest.mark.slow
 def test_one_size_is_compiled_and_the_last_batch_goes_the_plain_way(model, splits):
     forward, plain = (forward_pass(model, 1.0, resolve_precision("float32", CPU), compiled=c) for c in (True, False))
     forward(batch(splits["train"][:100]))
@@ -66,6 +68,7 @@ def test_one_size_is_compiled_and_the_last_batch_goes_the_plain_way(model, split
         forward(batch(splits["train"][:100]))
 
 
+@pytest.mark.slow
 def test_a_compiled_run_goes_on_with_the_same_bits_and_also_plain(splits, tmp_path):
     unbroken = run(splits, config(epochs=3, compile=True))[-1]
     write_checkpoint(run(splits, config(epochs=2, compile=True))[-1], tmp_path / "c.pt")
@@ -79,6 +82,7 @@ def test_a_compiled_run_goes_on_with_the_same_bits_and_also_plain(splits, tmp_pa
         assert one["test_loss"] == pytest.approx(three["test_loss"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_compiled_step_that_breaks_is_named(splits):
     """The epoch is trained again, and stops at the same step."""
     with pytest.raises(NonFiniteLossError, match=r"learning rate 1e\+20, float32"):
@@ -107,6 +111,7 @@ def test_what_fails_beside_the_compiler_is_not_laid_at_its_door(splits):
     ],
     ids=["missing", "without room"],
 )
+@pytest.mark.slow
 def test_without_a_compiler_that_works_the_run_says_what_it_needs(project, tmp_path, commands, said):
     compiler = tmp_path / "g++"
     compiler.write_text(f'#!/bin/sh\n{commands}\nexec g++ "$@"\n')
@@ -119,6 +124,7 @@ def test_without_a_compiler_that_works_the_run_says_what_it_needs(project, tmp_p
     assert error.endswith("Use --params=train.compile=false.")
 
 
+@pytest.mark.slow
 def test_two_processes_compile_too_and_keep_their_code_in_the_users_own_folder(project, tmp_path, monkeypatch):
     home, temporary = tmp_path / "home", tmp_path / "tmp"
     home.mkdir()
