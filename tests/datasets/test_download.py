@@ -17,8 +17,9 @@ import time
 import pytest
 import torchvision
 
-from vae_mnist.datasets import MnistDataset, download, mnist
+from vae_mnist.datasets import download, mnist
 from vae_mnist.datasets.download import KNOWN, KnownFile
+from vae_mnist.datasets.mnist import MnistDataset
 from vae_mnist.errors import DataError
 
 from ..helpers.idx import four_files, lay_out
@@ -290,7 +291,7 @@ def test_a_rest_in_a_read_only_folder_stops_no_run(tmp_path, contents):
     (tmp_path / ".download-abcd1234").mkdir()
     code = """
 import logging
-from vae_mnist.datasets import MnistDataset
+from vae_mnist.datasets.mnist import MnistDataset
 assert not os.system(f"mount --bind {root} {root} && mount -o remount,bind,ro {root}")
 os.chdir(root)
 logging.basicConfig()

@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,14 +38,6 @@ IMPORTS = """
     kedro_datasets.json kedro_datasets.matplotlib kedro_datasets.pandas kedro_datasets.partitions
     kedro_datasets.pillow kedro_datasets.plotly
 """
-
-# In a child, warnings are errors, apart from those of its libraries about themselves.
-WARNINGS = (
-    "error",
-    "ignore:register_new_resolver:UserWarning",  # OmegaConf 2.4, of a call of kedro 1.7
-    "ignore:Accessing the 'model_fields' attribute on the instance:DeprecationWarning",  # pydantic, of kedro 1.7
-    "ignore:'BaseCommand' is deprecated:DeprecationWarning",  # click, of kedro-viz
-)
 
 # Python and the libraries read these variables while they are loaded; a child of the server is too late for them.
 EARLY = ("PYTHON", "LD_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "TORCH", "CXX", "CUDA_", "MPL", "HOME")
@@ -129,7 +122,8 @@ def _server():
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
     early = _early(environment)
     environment.setdefault("GOMP_SPINCOUNT", "3000")  # as `kedro run` sets it before it imports torch
-    environment["PYTHONWARNINGS"] = ",".join(WARNINGS)
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    environment["PYTHONWARNINGS"] = ",".join(settings["filterwarnings"])
     command = [sys.executable, "-m", __name__, str(theirs.fileno())]
     options = {"cwd": ROOT, "env": environment, "stdin": subprocess.DEVNULL, "start_new_session": True}
     with theirs:
