@@ -127,8 +127,8 @@ def commands(settings: Settings) -> Result:
         for number in range(settings.rounds):
             tasks = {
                 "kedro run": ([*kedro, "run", f"--params={data},run=round{number}"], ROOT),
-                "kedro run --pipeline=report": (
-                    [*kedro, "run", "--pipeline=report", f"--params={data},run=round{number}"],
+                "kedro run --pipelines=report": (
+                    [*kedro, "run", "--pipelines=report", f"--params={data},run=round{number}"],
                     ROOT,
                 ),
                 "kedro --help": ([*kedro, "--help"], ROOT),
@@ -251,21 +251,22 @@ def neighbours(count: int) -> Iterator[None]:
 
 
 def processes(settings: Settings) -> Result:
-    """`kedro run` of three epochs with train.processes: seconds of a training pass, and of the whole process."""
+    """Three epochs in processes started by torchrun: seconds of a training pass, and of the whole command."""
     results: dict[str, Any] = {}
     with TemporaryDirectory() as folder:
         base = f"data_root={folder}/data,mnist_root={settings.digits},train.device={settings.device},train.epochs=3"
-        kedro = [sys.executable, "-m", "kedro", "run"]
-        run([*kedro, "--pipeline=ingest", f"--params={base}"], ROOT)
+        run([sys.executable, "-m", "kedro", "run", "--pipelines=ingest", f"--params={base}"], ROOT)
         for number in range(settings.rounds):
             for count in (1, 2):
+                torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
                 name = f"n{count}-{number}"
-                cost = run([*kedro, "--pipeline=train", f"--params={base},run={name},train.processes={count}"], ROOT)
+                project = ["-m", "vae_mnist", "--pipelines=train", f"--params={base},run={name}"]
+                cost = run([*torchrun, *project], ROOT)
                 each = results.setdefault(str(count), {"epoch": [], "whole": []})
                 each["epoch"] += history_of(Path(folder), name, "seconds")[1:]
                 each["whole"].append(cost.wall_seconds)
     rows = [[count, *spread(each["epoch"]), f"{median(each['whole']):.1f}"] for count, each in results.items()]
-    return results, table(["processes", "seconds an epoch", "smallest - largest", "whole process"], rows)
+    return results, table(["processes", "seconds an epoch", "smallest - largest", "whole command"], rows)
 
 
 def parts_of_run(folder: Path, run_name: str, wall_seconds: float) -> dict[str, float]:

@@ -1,8 +1,11 @@
 """Real digits, a real project folder, real `kedro` processes."""
 
 import getpass
+import os
 import shutil
+import sys
 import tempfile
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -78,7 +81,8 @@ def checkpoint_path(finished):
 def global_state_is_left_alone():
     """No test, and so no function it calls, may move torch's global state."""
     before = torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    yield
+    with patch.dict(os.environ), patch.object(sys, "path", [*sys.path]):  # Kedro puts the project on both
+        yield
     after = torch.get_rng_state(), torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     torch.set_rng_state(before[0])
     assert torch.equal(before[0], after[0]), "torch's default generator was moved"

@@ -20,23 +20,25 @@ def test_a_clean_run_warns_of_nothing(finished):
 
 
 def test_ipython_has_the_catalog(finished, tmp_path):
-    code = "print('title:', catalog.load('data_card')['title'])"
+    code = "print('title:', catalog.load('data_card').title)"
     result = finished.kedro("ipython", "-c", code, env={"IPYTHONDIR": str(tmp_path)})
     assert "title: 5,000-digit sample of MNIST" in result.stdout, result.stderr
+
+
+EVALUATED = {"metrics.json", "bounds.json", "latents.json"}
 
 
 @pytest.mark.parametrize(
     ("words", "made"),
     [
-        (["--pipeline=evaluate"], {"metrics.json"}),
-        (["--pipelines=evaluate"], {"metrics.json"}),
+        (["--pipelines=evaluate"], EVALUATED),
         (["--nodes=make_loss_table"], {"loss_table.csv", "loss_table.json"}),
         (["--to-outputs=latent_map", "--from-nodes=draw_latent_map"], {"latent_map.png"}),
         (["--from-nodes=draw_loss_curves"], {"loss_curves.png", "loss_curves.json"}),
         (["--pipelines=report", "--nodes=draw_traversal"], {"traversal.png"}),
         (["--tags=tables"], {"loss_table.csv", "loss_table.json", "loss_curves.png", "loss_curves.json"}),
         (["--tags=latent"], {"interpolations.png", "latent_map.png", "traversal.png"}),
-        (["--tags=evaluate"], {"metrics.json"}),
+        (["--tags=evaluate"], EVALUATED),
     ],
 )  # fmt: skip
 def test_parts_of_a_pipeline_can_be_chosen(finished, words, made):
@@ -71,12 +73,12 @@ def test_only_missing_outputs_are_made(project):
 def test_the_fast_preset_trains_with_a_schedule_from_the_digits_mean_picture(project):
     params = "--params=ingest.source=sample,train.threads=1,train.epochs=2"
     assert project.invoke("--env=fast", "--pipelines=ingest,train", params).exit_code == 0
-    settings = read_checkpoint(project.path("06_models", "default", "vae_epoch_002.pt"))["settings"]
+    settings = read_checkpoint(project.path("06_models", "fast", "vae_epoch_002.pt")).settings
     chosen = {name: settings[f"train.{name}"] for name in ("batch_size", "schedule", "output_bias")}
     assert chosen == {"batch_size": 256, "schedule": "linear", "output_bias": "data"}
-    assert settings["model.hidden_dim"] == 512
+    assert settings["model.mlp.hidden_dim"] == 512
     again = project.invoke("--env=fast", "--pipelines=train", f"{params},train.epochs=3")
-    assert "train.epochs: the run 'default' has 2, you ask for 3." in again.output
+    assert "train.epochs: the run 'fast' has 2, you ask for 3." in again.output
 
 
 def test_threads_are_told_not_to_spin_for_long_unless_the_user_says_otherwise(project):
@@ -166,7 +168,7 @@ def test_an_unexpected_error_keeps_its_traceback(project, monkeypatch):
     def mistaken(*_, **__):
         return 1 / 0
 
-    monkeypatch.setattr("vae_mnist.pipelines.ingest.nodes.data_card", mistaken)
+    monkeypatch.setattr("vae_mnist.pipelines.ingest.nodes.DataCard", mistaken)
     result = project.invoke("--pipelines=ingest")
     assert result.exit_code == 1
     assert "Error: " not in result.output

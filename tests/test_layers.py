@@ -35,13 +35,22 @@ def test_importing_the_package_and_its_settings_does_not_wait_for_torch():
         assert result.stdout.split() == ["False", "False"]
 
 
-def test_no_file_outgrows_three_hundred_lines():
-    long = {
-        path.name: lines
-        for path in (ROOT / "src").rglob("*.py")
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 330
-    }
-    assert long == {}
+def lines_of(pattern):
+    return {path: len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "src").rglob(pattern)}
+
+
+def test_no_file_has_more_than_300_lines():
+    assert {path.name: lines for path, lines in lines_of("*.py").items() if lines > 300} == {}
+
+
+def test_a_pipeline_is_a_table_of_less_than_60_lines():
+    tables = lines_of("pipelines/*/pipeline.py")
+    assert len(tables) == 5
+    assert {path.parent.name: lines for path, lines in tables.items() if lines >= 60} == {}
+
+
+def test_the_loop_fits_on_a_screen():
+    assert lines_of("training/loop.py").popitem()[1] < 80
 
 
 def test_nothing_is_unpickled():

@@ -2,15 +2,15 @@ import pytest
 import torch
 
 import vae_mnist
-from vae_mnist import VAE, encode, interpolate, reconstruct, sample, traverse
+from vae_mnist import encode, interpolate, reconstruct, sample, traverse
 from vae_mnist.errors import InputError
+
+from .helpers.models import KINDS, disturbed, small
 
 
 @pytest.fixture
 def model():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return VAE(latent_dim=4, hidden_dim=8)
+    return small()
 
 
 def test_samples_are_pixel_means_and_named_by_their_seed(model):
@@ -25,6 +25,22 @@ def test_many_samples_come_in_chunks_that_change_nothing(model):
     many = sample(model, 5000)
     codes = torch.randn(5000, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(many[4990:], model.decode(codes[4990:]).detach())
+
+
+def test_samples_come_from_the_models_own_prior():
+    """Public code draws from N(0, I) whatever was learned."""
+    model = disturbed(small(prior="flow"))
+    with torch.no_grad():
+        codes = model.prior.draw(3, torch.Generator().manual_seed(1))
+        torch.testing.assert_close(sample(model, 3, seed=1), model.decode(codes))
+    assert not torch.allclose(codes, torch.randn(3, 4, generator=torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_every_model_can_be_sampled_encoded_and_walked_through(kind, images):
+    model = small(**kind)
+    assert sample(model, 2).shape == reconstruct(model, images[:2]).shape == (2, 1, 28, 28)
+    assert traverse(model, encode(model, images[:1])[0], [0, 3], torch.tensor([-1.0, 1.0])).shape == (4, 1, 28, 28)
 
 
 @pytest.mark.parametrize("count", [0, -1])

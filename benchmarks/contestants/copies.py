@@ -7,7 +7,6 @@ import torch
 
 from vae_mnist.training.batches import Batches
 
-from ..digits import read
 from . import BATCH, LATENT
 from .ours import Ours
 
@@ -17,17 +16,16 @@ class Copies(Ours):
 
     def __init__(self, folder: Path, device: str) -> None:
         super().__init__(folder, device)
-        where = next(self.state.model.parameters()).device
-        for parameter in self.state.model.parameters():
+        for parameter in self.state.step.parameters():
             parameter.grad = torch.full_like(parameter, 1e-3)
-        self.batches = Batches(self.images(read(folder)[0]).to(where), LATENT, BATCH, self.state.generator)
+        self.batches = Batches(self.training, 1, LATENT, BATCH, self.state.generator)
 
     def epoch(self) -> tuple[float, float]:
         """The copies of one epoch; there is no loss."""
         started = perf_counter()
         for _ in self.batches:
             self.state.optimizer.step()
-        if self.batches.images.is_cuda:
+        if self.training["images"].is_cuda:
             torch.cuda.synchronize()
         return perf_counter() - started, float("nan")
 

@@ -26,7 +26,7 @@ class Evaluation:
         samples = int(order)
         images = self.images[: max(1, min(len(self.images), 1_000_000 // samples))]
         started = perf_counter()
-        importance_weighted(self.model, images, samples, chunk_size=self.config.chunk_size)
+        importance_weighted(self.model, images, samples, seed=0, chunk_size=self.config.chunk_size)
         return len(images) * samples / (perf_counter() - started)
 
 

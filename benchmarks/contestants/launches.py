@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
-from torch import Tensor
+import torch
 
 from vae_mnist.data.images import Digits
 
@@ -13,11 +13,12 @@ from .ours import Ours
 class Launches(Ours):
     """Our training of as many digits in as many steps, but of one pixel each, with one hidden unit and one code."""
 
-    model: ClassVar = {"hidden_dim": 1, "latent_dim": 1}
+    model: ClassVar = {"latent_dim": 1, "mlp": {"hidden_dim": 1}}
 
-    def images(self, digits: Digits) -> Tensor:
+    def digits(self, digits: Digits, device: torch.device) -> Digits:
         """One pixel of each digit, (N, 1, 1, 1)."""
-        return digits["images"][:, :, 14:15, 14:15].contiguous()
+        images = digits["images"][:, :, 14:15, 14:15].contiguous()
+        return Digits(images=images.to(device), labels=digits["labels"].to(device))
 
 
 def build(folder: Path, device: str) -> Launches:

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 import yaml
-from torch import Tensor
 
 from vae_mnist.config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
 from vae_mnist.data.images import Digits
-from vae_mnist.training.loop import start, train
-from vae_mnist.training.machine import resolve_device, resolve_precision
+from vae_mnist.training.loop import train
+from vae_mnist.training.machine import resolve_machine
+from vae_mnist.training.state import start
 
 from ..digits import read
 from . import Contestant
@@ -36,16 +37,16 @@ class Ours(Contestant):
         if threads := os.environ.get("TRAIN_THREADS"):
             changes["threads"] = int(threads)
         config = TrainConfig(**parameters("train") | changes)
-        where = resolve_device(config.device)
-        precision = resolve_precision(config.precision, where)
-        training, test = (self.images(digits).to(where) for digits in read(folder))
-        self.state = start(ModelConfig(**parameters("model") | self.model), config, training, where, precision)
-        images, objective = {"train": training, "test": test}, ObjectiveConfig(**parameters("objective"))
-        self.epochs = train(self.state, images, objective, config, precision)
+        machine = resolve_machine(config)
+        training, test = (self.digits(digits, machine.device) for digits in read(folder))
+        model, objective = ModelConfig(**parameters("model") | self.model), ObjectiveConfig(**parameters("objective"))
+        self.state = start(model, objective, config, training["images"], machine)
+        self.training = training
+        self.epochs = train(self.state, {"train": training, "test": test}, config, machine)
 
-    def images(self, digits: Digits) -> Tensor:
-        """What to train on, (N, C, H, W) uint8."""
-        return digits["images"]
+    def digits(self, digits: Digits, device: torch.device) -> Digits:
+        """What to train on, on the device."""
+        return Digits(images=digits["images"].to(device), labels=digits["labels"].to(device))
 
     def epoch(self) -> tuple[float, float]:
         """Train on every digit once."""

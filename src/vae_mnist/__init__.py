@@ -1,4 +1,4 @@
-"""A variational autoencoder on MNIST: models, losses, training and figures, wired as a Kedro project.
+"""A variational autoencoder on MNIST: models, objectives, training and figures, wired as a Kedro project.
 
 >>> from vae_mnist import VAE, interpolate, load_model
 

@@ -15,7 +15,7 @@ def main(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     if find_kedro_project(Path.cwd()) is None:
         os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")  # there is no .telemetry file here to say no
     if int(os.environ.get("RANK", "0")) > 0:  # the first of torchrun's processes alone reads, writes and logs
-        from .training.workers import follow
+        from .training.together import follow
 
         return follow()
     package = Path(__file__).parent.name
@@ -34,7 +34,7 @@ def main(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
 def _dismiss() -> None:
     """Let torchrun's other processes end: they wait for something to train."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        from .training.workers import dismiss
+        from .training.together import dismiss
 
         dismiss()
 

@@ -38,7 +38,7 @@ def _plain_end(command: Callable[..., Any]) -> Callable[..., Any]:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
         _end_quickly()
         with warnings.catch_warnings(), _signals_stop():
-            # `--pipeline=` is promised to our users and works; `--pipelines=` does as well.
+            # `--pipelines=` is promised to our users and works; `--pipelines=` does as well.
             warnings.filterwarnings(
                 "ignore", message="Option '--pipeline' is deprecated", category=KedroDeprecationWarning
             )

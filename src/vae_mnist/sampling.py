@@ -11,17 +11,17 @@ from .data.images import as_pixels
 from .errors import InputError
 from .models import VAE
 
-_CHUNK = 4096  # decoder outputs at once
+CHUNK = 4096  # decoder outputs at once
 
 
 @torch.no_grad()
 def sample(model: VAE, count: int, *, seed: int = 0) -> Tensor:
-    """New digits from the prior, (count, C, H, W) in [0, 1], on the CPU.
+    """New images: codes from the model's own prior, decoded. (count, C, H, W) in [0, 1], on the CPU.
 
     Args:
         model: any, on any device.
         count: how many, at least 1.
-        seed: the same seed gives the same codes for every model of one latent size.
+        seed: the same seed gives the same codes for every model of one prior and latent size.
 
     Raises:
         InputError: count below 1.
@@ -29,11 +29,16 @@ def sample(model: VAE, count: int, *, seed: int = 0) -> Tensor:
     return decode(model, prior_codes(model, count, seed=seed))
 
 
+@torch.no_grad()
 def prior_codes(model: VAE, count: int, *, seed: int = 0) -> Tensor:
-    """Codes drawn from the prior N(0, I), (count, Z), on the CPU."""
+    """Codes drawn from the model's prior, (count, Z), on the CPU.
+
+    Raises:
+        InputError: count below 1.
+    """
     if count < 1:
         raise InputError(f"count: expected at least 1, got {count}.")
-    return torch.randn(count, model.latent_dim, generator=torch.Generator().manual_seed(seed))
+    return model.prior.draw(count, torch.Generator().manual_seed(seed)).cpu()
 
 
 @torch.no_grad()
@@ -41,8 +46,8 @@ def decode(model: VAE, z: Tensor) -> Tensor:
     """Pixel means of codes, (N, C, H, W) in [0, 1], on the CPU; z is (N, Z)."""
     device = _device(model)
     images = torch.empty(len(z), *model.image_shape)  # filled piece by piece: to join pieces would take all of it twice
-    for start in range(0, len(z), _CHUNK):
-        images[start : start + _CHUNK] = model.decode(z[start : start + _CHUNK].to(device))
+    for start in range(0, len(z), CHUNK):
+        images[start : start + CHUNK] = model.decode(z[start : start + CHUNK].to(device))
     return images
 
 
@@ -58,8 +63,11 @@ def encode(model: VAE, images: Tensor) -> tuple[Tensor, Tensor]:
         InputError: another shape, type or range.
     """
     device = _device(model)
-    parts = [model.encode(as_pixels(part.to(device))) for part in images.split(_CHUNK)]
-    return torch.cat([mean for mean, _ in parts]).cpu(), torch.cat([logvar for _, logvar in parts]).cpu()
+    mean, logvar = torch.empty(len(images), model.latent_dim), torch.empty(len(images), model.latent_dim)
+    for start in range(0, len(images), CHUNK):
+        part = slice(start, start + CHUNK)
+        mean[part], logvar[part] = model.encode(as_pixels(images[part].to(device)))
+    return mean, logvar
 
 
 @torch.no_grad()

@@ -5,11 +5,9 @@ import torch
 
 from vae_mnist.data.images import (
     Digits,
-    RawDigits,
     as_pixels,
     binarise,
     check_digits,
-    data_card,
     digits_sha256,
     hold_out,
 )
@@ -109,18 +107,3 @@ def test_digits_of_another_shape_or_type_are_refused(wrong):
 def test_digits_under_other_names_are_refused(names):
     with pytest.raises(DataError, match=f"expected the tensors images and labels, got {', '.join(names) or 'none'}"):
         check_digits(dict.fromkeys(names, torch.zeros(2)), "train_digits")
-
-
-def test_data_card_says_name_counts_source_and_checksums():
-    train, validation = hold_out(digits(10), 2)
-    test = digits(5)
-    files = {"a": {"bytes": 1, "sha256": "0", "known": True}}
-    card = data_card(RawDigits("MNIST", "files under x", files, digits(10), test), train, validation, test)
-    assert card["title"] == "MNIST: 8 training + 2 validation + 5 test digits"
-    assert card["source"] == "files under x"
-    assert card["counts"] == {"train": 8, "validation": 2, "test": 5}
-    assert card["class_counts"]["validation"] == [0] * 8 + [1, 1]
-    assert card["image_shape"] == [1, 2, 2]
-    assert card["train_pixel_mean"] == round(sum(range(32)) / 32 / 255, 6)
-    assert card["sha256"]["test"] == digits_sha256(test)
-    assert card["files"] == files

@@ -51,7 +51,7 @@ def kept(project, *parts):
 def assert_whole(folder):
     """No rest of a writer, and every checkpoint can be read."""
     assert [path for path in folder.rglob("*") if path.name.endswith(".tmp")] == []
-    return [read_checkpoint(path)["epoch"] for path in sorted(folder.rglob("*.pt"))]
+    return [read_checkpoint(path).epoch for path in sorted(folder.rglob("*.pt"))]
 
 
 @needs_mount
@@ -62,11 +62,11 @@ def test_a_full_disk_ends_training_with_one_error_and_room_lets_it_go_on(project
         project,
         "6m",
         f"""
-        {KEDRO} --pipeline=ingest {params}
-        {KEDRO} --pipeline=train {params} && exit 9
+        {KEDRO} --pipelines=ingest {params}
+        {KEDRO} --pipelines=train {params} && exit 9
         ls data/06_models/default > full.txt
         disk size=60m
-        {KEDRO} --pipeline=train {params}
+        {KEDRO} --pipelines=train {params}
         """,
     )
     (error,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
@@ -77,7 +77,7 @@ def test_a_full_disk_ends_training_with_one_error_and_room_lets_it_go_on(project
     assert "Traceback" not in result.stdout + result.stderr
     assert f"goes on after epoch {len(written)}" in result.stdout
     assert assert_whole(kept(project)) == list(range(1, 13))
-    assert finished.invoke("--pipeline=train", run="full_disk", train__epochs=12).exit_code == 0
+    assert finished.invoke("--pipelines=train", run="full_disk", train__epochs=12).exit_code == 0
     unbroken = read_checkpoint(finished.path("06_models", "full_disk", "vae_epoch_012.pt"))
     assert same(read_checkpoint(kept(project, "06_models", "default", "vae_epoch_012.pt")), unbroken)
 
@@ -125,15 +125,15 @@ def test_a_disk_that_goes_read_only_in_training_ends_it_with_one_error(project, 
     """As a file system does when its disk fails: what is open stays so, nothing new can be written."""
     folder = "data/06_models/default"
     script = f"""
-        {KEDRO} --pipeline=ingest {as_params()}
-        {KEDRO} --pipeline=train {as_params(**MANY)} & process=$!
+        {KEDRO} --pipelines=ingest {as_params()}
+        {KEDRO} --pipelines=train {as_params(**MANY)} & process=$!
         until [ -e {folder}/vae_epoch_002.pt ]; do kill -0 $process; sleep 0.02; done
         mount --bind {folder} {folder}
         mount -o remount,bind,ro {folder}
         wait $process && exit 9
         umount {folder}
         ls {folder}/*.pt | wc -l > written.txt
-        {KEDRO} --pipeline=train {as_params(**MANY)},train.epochs=$(($(cat written.txt) + 1))
+        {KEDRO} --pipelines=train {as_params(**MANY)},train.epochs=$(($(cat written.txt) + 1))
         """
     result = on_small_disk(project, "200m", script)
     (error,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
@@ -144,7 +144,7 @@ def test_a_disk_that_goes_read_only_in_training_ends_it_with_one_error(project, 
     assert f"goes on after epoch {written}" in result.stdout
     assert assert_whole(kept(project)) == list(range(1, written + 2))
     unbroken = MANY | {"train__epochs": written + 1}
-    assert finished.invoke("--pipeline=train", run="read_only", **unbroken).exit_code == 0
+    assert finished.invoke("--pipelines=train", run="read_only", **unbroken).exit_code == 0
     name = f"vae_epoch_{written + 1:03d}.pt"
     left, right = kept(project, "06_models", "default"), finished.path("06_models", "read_only")
     assert same(read_checkpoint(left / name), read_checkpoint(right / name))
@@ -196,7 +196,7 @@ def test_an_unreadable_checkpoint_is_named(finished, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(finished.path(), data)
     (data / "06_models/default/vae_epoch_002.pt").chmod(0)
-    words = without_root(sys.executable, "-m", "kedro", "run", "--pipeline=evaluate", as_params(data_root=data))
+    words = without_root(sys.executable, "-m", "kedro", "run", "--pipelines=evaluate", as_params(data_root=data))
     result = finished.command(*words)
     assert result.returncode == 1
     assert "vae_epoch_002.pt" in result.stderr
@@ -206,7 +206,7 @@ def test_an_unreadable_checkpoint_is_named(finished, tmp_path):
 
 def test_a_file_that_may_not_grow_ends_training_with_one_error(finished):
     """RLIMIT_FSIZE, which needs no rights: EFBIG, as at the end of a quota."""
-    with running(finished, "--pipeline=train", run="limited") as process:
+    with running(finished, "--pipelines=train", run="limited") as process:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
         out, err = process.communicate(timeout=60)
     assert process.returncode == 1

@@ -18,7 +18,7 @@ from ..helpers.processes import MANY, running, wait_for
 @pytest.mark.parametrize(("number", "status"), slow_after(1, [(signal.SIGTERM, 143), (signal.SIGINT, 130)]))
 def test_a_stopped_run_ends_with_one_line_and_goes_on(ingested, number, status):
     folder = ingested.path("06_models", "default")
-    with running(ingested, "--pipeline=train", **MANY) as process:
+    with running(ingested, "--pipelines=train", **MANY) as process:
         wait_for(lambda: len(list(folder.glob("*.pt"))) >= 3, process)
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
@@ -39,8 +39,8 @@ def test_a_stopped_run_ends_with_one_line_and_goes_on(ingested, number, status):
     assert record["ended"] >= record["started"]
 
     end = len(left) + 1
-    assert ingested.run("--pipeline=train", **(MANY | {"train__epochs": end})).returncode == 0
-    assert ingested.run("--pipeline=train", run="unbroken", **(MANY | {"train__epochs": end})).returncode == 0
+    assert ingested.run("--pipelines=train", **(MANY | {"train__epochs": end})).returncode == 0
+    assert ingested.run("--pipelines=train", run="unbroken", **(MANY | {"train__epochs": end})).returncode == 0
     name = f"vae_epoch_{end:03d}.pt"
     assert same(read_checkpoint(folder / name), read_checkpoint(folder.parent / "unbroken" / name))
 
@@ -58,20 +58,20 @@ def test_a_signal_that_is_lost_where_it_arrives_stops_the_run_all_the_same(inges
     monkeypatch.setattr(CheckpointsDataset, "save", save_and_lose_the_signal)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        result = ingested.invoke("--pipeline=train")
+        result = ingested.invoke("--pipelines=train")
     finally:
         signal.signal(signal.SIGINT, before)
     assert result.exit_code == 128 + number
     assert f"Stopped by {number.name}." in result.output
     assert [path.name for path in ingested.path("06_models", "default").glob("*.pt")] == ["vae_epoch_001.pt"]
     monkeypatch.undo()
-    assert ingested.invoke("--pipeline=train").exit_code == 0  # nothing asks the next run to stop
+    assert ingested.invoke("--pipelines=train").exit_code == 0  # nothing asks the next run to stop
 
 
 @pytest.mark.slow
 def test_a_stopped_run_that_started_over_says_how_not_to_do_so_again(ingested):
     folder = ingested.path("06_models", "default")
-    with running(ingested, "--pipeline=train", **MANY, train__resume="false") as process:
+    with running(ingested, "--pipelines=train", **MANY, train__resume="false") as process:
         wait_for(lambda: list(folder.glob("*.pt")), process)
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=20)[1]
@@ -85,7 +85,7 @@ def test_a_report_can_be_stopped_as_well(finished, number):
     pictures = finished.path("08_reporting", f"stopped{number}", "samples")
     run = f"stopped{number}"
     assert finished.invoke("--pipelines=train,evaluate", run=run, train__epochs=8).exit_code == 0
-    with running(finished, "--pipeline=report", run=run) as process:
+    with running(finished, "--pipelines=report", run=run) as process:
         wait_for(lambda: len(list(pictures.glob("*.png"))) >= 2, process)
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
@@ -94,5 +94,5 @@ def test_a_report_can_be_stopped_as_well(finished, number):
     assert err.count("\n") == 1
     assert "Traceback" not in out
     assert len(list(pictures.glob("*.png"))) < 8
-    assert finished.invoke("--pipeline=report", "--nodes=draw_samples", run=run).exit_code == 0
+    assert finished.invoke("--pipelines=report", "--nodes=draw_samples", run=run).exit_code == 0
     assert len(list(pictures.glob("*.png"))) == 8

@@ -68,7 +68,9 @@ def _needs_a_new_python(words, options):
 
 
 def _early(environment):
-    return {name: value for name, value in environment.items() if name.startswith(EARLY)}
+    # PyTorch reads the place of its compiler's cache when it compiles, and sets it itself; `kedro run` sets the other.
+    late, ours = {"TORCHINDUCTOR_CACHE_DIR"}, {"GOMP_SPINCOUNT": "3000"}
+    return ours | {name: value for name, value in environment.items() if name.startswith(EARLY) and name not in late}
 
 
 class Forked(subprocess.Popen):

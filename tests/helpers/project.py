@@ -13,7 +13,7 @@ from .forkserver import ROOT, start
 # A model so small that a test trains it in a second; given to every run that is not about the default model.
 TINY = {
     "ingest.source": "sample",
-    "model.hidden_dim": 16,
+    "model.mlp.hidden_dim": 16,
     "model.latent_dim": 4,
     "train.epochs": 2,
     "train.batch_size": 500,

@@ -1,45 +1,56 @@
-"""Training of a tiny model, without Kedro."""
+"""Training of a small model, without Kedro."""
 
 import torch
 
-from vae_mnist.config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
-from vae_mnist.training import loop as training
-from vae_mnist.training import machine as devices
-from vae_mnist.training import resume
+from vae_mnist.config.parameters import TrainConfig
+from vae_mnist.data.images import Digits
+from vae_mnist.training.loop import train
+from vae_mnist.training.machine import resolve_machine
+from vae_mnist.training.resume import run_settings
+from vae_mnist.training.state import restore, snapshot, start
 
-CPU = torch.device("cpu")
+from .models import model_config, objective_config
+from .records import card
 
-
-MODEL = ModelConfig(name="vae", latent_dim=4, hidden_dim=16)
-
-
-CARD = {
-    "name": "digits", "title": "some digits", "source": "a test",
-    "counts": {"train": 450, "validation": 0, "test": 100}, "sha256": {"train": "t", "validation": "v", "test": "e"},
-}  # fmt: skip
+CARD = card()
 
 
 def config(**changes):
     values = {
         "epochs": 2, "batch_size": 100, "learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0,
         "adam_beta1": 0.9, "adam_beta2": 0.999, "output_bias": "random", "precision": "float32", "device": "cpu",
-        "seed": 0, "resume": True, "threads": 1, "processes": 1, "compile": False,
+        "seed": 0, "resume": True, "keep": "all", "threads": 1, "compile": False,
     }  # fmt: skip
     return TrainConfig(**(values | changes))
 
 
-def settings(cfg, beta=1.0):
-    return resume.run_settings(model=MODEL, objective=ObjectiveConfig(beta=beta), train=cfg)
+def first(digits, count, start=0):
+    return Digits(images=digits["images"][start : start + count], labels=digits["labels"][start : start + count])
 
 
-def run(splits, cfg, beta=1.0, checkpoint=None):
+def settings(cfg, model=None, objective=None):
+    machine = resolve_machine(cfg)
+    return run_settings(model or model_config(), objective or objective_config(), cfg, machine.precision)
+
+
+def begin(splits, cfg, model=None, objective=None):
+    """An untrained state."""
+    images = splits["train"]["images"]
+    return start(model or model_config(), objective or objective_config(), cfg, images, resolve_machine(cfg))
+
+
+def epochs(state, splits, cfg):
+    return train(state, splits, cfg, resolve_machine(cfg))
+
+
+def run(splits, cfg, model=None, objective=None, checkpoint=None):
     """Checkpoints of each epoch."""
-    precision = devices.resolve_precision(cfg.precision, CPU)
-    state = training.start(MODEL, cfg, splits["train"], CPU, precision)
+    state = begin(splits, cfg, model, objective)
     if checkpoint is not None:
-        state = training.restore(state, checkpoint)
-    objective = ObjectiveConfig(beta=beta)
-    return [
-        training.snapshot(state, settings(cfg, beta), CARD)
-        for state in training.train(state, splits, objective, cfg, precision)
-    ]
+        state = restore(state, checkpoint)
+    return [snapshot(each, settings(cfg, model, objective), CARD) for each in epochs(state, splits, cfg)]
+
+
+def pass_of(batch, step=0):
+    """Arguments of a step."""
+    return batch, torch.tensor(step)

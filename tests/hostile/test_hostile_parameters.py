@@ -5,6 +5,7 @@ import math
 import random
 import re
 from collections import Counter
+from functools import reduce
 
 import click
 import pandas as pd
@@ -119,6 +120,10 @@ def paths(tree, above=()):
             yield from paths(value, (*above, key))
 
 
+def at(tree, path):
+    return reduce(lambda group, key: group[key], path, tree)
+
+
 def params_mutant(rng, base):
     others = "mnist_root trian.epochs run.x 5 train.5"
     known = [".".join(path) for file in files(base) for path in paths(yaml.safe_load(file.read_text()))]
@@ -160,9 +165,7 @@ def out_of_range(parameters, places):
     """What is nonsense in parameters that were accepted, by rules of this file's own."""
     wrong = []
     for path in paths(parameters):
-        value = parameters
-        for part in path:
-            value = value[part]
+        value = at(parameters, path)
         if isinstance(value, int | float):
             right = 0 <= value < 2**63 and (not isinstance(value, bool) or path[-1] in ("resume", "compile"))
         else:
@@ -184,15 +187,16 @@ def try_out(project, base, mutant, number):
     overrides = {key: value for key, value in TINY.items() if key.rpartition(".")[2] not in mutant.names}
     with applied(mutant, base):
         values = {
-            f"{group}.{name}": value for group in ("train", "model") for name, value in mutant.parameters[group].items()
+            ".".join(path): at(mutant.parameters, path)
+            for path in paths(mutant.parameters)
+            if path[0] in ("train", "model")
         } | overrides
         if (
             values["train.epochs"] > 4
-            or values["model.hidden_dim"] > 600
+            or values["model.mlp.hidden_dim"] > 600
             or values["model.latent_dim"] > 100
             or values["train.batch_size"] < 20
             or values["train.threads"] not in (1, 2, "auto")
-            or values["train.processes"] > 1
             or values["train.compile"]
             or mutant.names & {"run", "data_root"}  # it may be stored elsewhere
         ):

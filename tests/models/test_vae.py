@@ -1,86 +1,92 @@
+"""The model as a whole: shapes, bounds, and each part of a pass against torch.distributions."""
+
 import pytest
 import torch
+from torch.distributions import Bernoulli, Independent, Normal
 
-from vae_mnist.config.parameters import ModelConfig
+from vae_mnist import VAE
 from vae_mnist.errors import ConfigError, InputError
-from vae_mnist.models import MODELS, VAE, build_model
-from vae_mnist.models.vae import LOGVAR_MAX, LOGVAR_MIN, reparameterise
-from vae_mnist.objectives.elbo import negative_elbo
+from vae_mnist.models.vae import LOGVAR_MAX, LOGVAR_MIN
+from vae_mnist.objectives import Elbo
+
+from ..helpers.models import KINDS, disturbed, noise, small
+
+NOW = torch.tensor(0)
 
 
-@pytest.fixture
-def build():
-    """Build a model without moving torch's global generator."""
-
-    def make(*args, **kwargs):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return VAE(*args, **kwargs)
-
-    return make
+@pytest.fixture(params=KINDS, ids=str)
+def model(request):
+    return small(**request.param)
 
 
-def test_default_network_is_784_512_32_512_784(build):
-    model = build()
-    sizes = [(layer.in_features, layer.out_features) for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
-    assert sizes == [(784, 512), (512, 64), (32, 512), (512, 784)]  # 64: mean and log-variance
-    assert sum(isinstance(layer, torch.nn.ReLU) for layer in model.modules()) == 2
+def test_the_default_model_is_that_of_the_origin():
+    with torch.random.fork_rng(devices=[]):
+        model = VAE(latent_dim=5)
+    sizes = [(784, 512), (512, 10), (5, 512), (512, 784)]
+    assert sum(weight.numel() for weight in model.parameters()) == sum((inputs + 1) * width for inputs, width in sizes)
+    assert model.decode(torch.zeros(4, 5)).shape == (4, 1, 28, 28)
 
 
-def test_outputs_have_the_shapes_of_the_input(build):
-    logits, mean, logvar = build(latent_dim=5)(torch.zeros(3, 1, 28, 28), torch.zeros(3, 5))
-    assert (logits.shape, mean.shape, logvar.shape) == ((3, 1, 28, 28), (3, 5), (3, 5))
+def test_a_pass_has_the_documented_shapes(model, images):
+    result = model(images[:7], noise(model, 7, samples=3))
+    assert result.outputs.shape == (3, 7, 1, 28, 28)
+    assert result.nll.shape == (3, 7)
+    assert result.log_q.shape == result.log_p.shape == (3, 7, 1)
+    assert result.distortion.shape == result.rate.shape == (7,)
+    assert result.log_weights.shape == (3, 7)
+    assert [q.mean.shape for q in result.posteriors] == [(7, 4)]
+    assert [z.shape for z in result.z] == [(3, 7, 4)]
 
 
-@pytest.mark.parametrize("image_shape", [(1, 32, 32), (3, 8, 10), (1, 1, 1)])
-def test_image_size_follows_from_the_data(build, image_shape):
-    model = build(image_shape=image_shape, hidden_dim=8, latent_dim=2)
-    assert model(torch.zeros(2, *image_shape), torch.zeros(2, 2)).logits.shape == (2, *image_shape)
+def test_the_log_weights_are_those_of_torch_distributions(images):
+    model, binary = small(), (images[:5] > 0.5).float()
+    drawn = noise(model, 5, samples=6)
+    mean, logvar = model.encode(binary)
+    posterior, prior = Normal(mean, torch.exp(0.5 * logvar)), Normal(0.0, 1.0)
+    z = mean + torch.exp(0.5 * logvar) * drawn
+    logits = model.network.decode(z.flatten(0, 1)).view(6, 5, 1, 28, 28)
+    likelihood = Independent(Bernoulli(logits=logits), 3).log_prob(binary)
+    expected = likelihood + prior.log_prob(z).sum(2) - posterior.log_prob(z).sum(2)
+    torch.testing.assert_close(model(binary, drawn).log_weights, expected, rtol=1e-5, atol=1e-3)
 
 
-def test_decode_gives_pixel_means_in_the_unit_interval(build):
-    pixels = build().decode(torch.full((4, 32), 50.0))
+def test_a_rate_without_a_closed_form_is_estimated_from_the_samples(images):
+    """With N(0, I) both are known: the estimate must come near to the closed form."""
+    model = small()
+    result = model(images[:3], noise(model, 3, samples=20_000))
+    estimate = (result.log_q - result.log_p).sum(-1).mean(0)
+    torch.testing.assert_close(estimate, result.rate, rtol=0.03, atol=0.01)
+    flow = small(prior="flow")(images[:3], noise(model, 3, samples=20_000))  # starts as N(0, I)
+    assert flow.kl is None
+    torch.testing.assert_close(flow.rate, flow.posteriors[0].kl_to_standard().sum(1), rtol=0.03, atol=0.01)
+
+
+def test_the_samples_of_a_pass_share_their_image(model, images):
+    three = model(images[:4], noise(model, 4, samples=3))
+    for sample, drawn in enumerate(noise(model, 4, samples=3)):
+        one = model(images[:4], drawn[None])
+        torch.testing.assert_close(three.nll[sample], one.nll[0], rtol=1e-5, atol=1e-3)
+
+
+def test_decoded_pixels_lie_in_the_unit_interval(model):
+    pixels = disturbed(model).decode(torch.full((4, 4), 50.0))
     assert pixels.min() >= 0
     assert pixels.max() <= 1
 
 
-def test_noise_decides_the_sample(build, images):
-    model, noise = build(), torch.ones(100, 32)
-    assert torch.equal(model(images, noise).logits, model(images, noise).logits)
-    assert not torch.equal(model(images, noise).logits, model(images, -noise).logits)
-
-
-def test_noise_is_drawn_from_the_default_generator_if_none_is_given(build, images):
-    model = build()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
-        drawn = model(images).logits
-        torch.manual_seed(7)
-        expected = model(images, torch.randn(100, 32)).logits
-    assert torch.equal(drawn, expected)
-
-
-def test_reparameterised_samples_have_the_posterior_moments():
-    noise = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(0))
-    z = reparameterise(torch.full_like(noise, 3.0), torch.full_like(noise, 4.0).log(), noise)
-    assert z.mean().item() == pytest.approx(3.0, abs=0.02)
-    assert z.var().item() == pytest.approx(4.0, rel=0.02)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_gradients_stay_finite_at_the_bound_of_the_log_variance(build, images, dtype, sign):
+def test_gradients_stay_finite_at_the_bound_of_the_log_variance(model, images, dtype, sign):
     """Without a bound, exp(logvar) of an untrained or broken encoder overflows."""
-    model = build(hidden_dim=16, latent_dim=4)
     with torch.no_grad():
-        model.posterior.bias[4:] = sign * 1000.0
+        model.network.posterior.bias[4:] = sign * 1000.0
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        output = model(images, torch.ones(100, 4))
-    assert output.logvar.unique().item() == (LOGVAR_MAX if sign > 0 else LOGVAR_MIN)
-    loss = negative_elbo(output, images).loss.mean()
+        result = model(images, torch.ones(1, 100, 4))
+    assert result.posteriors[0].logvar.unique().item() == (LOGVAR_MAX if sign > 0 else LOGVAR_MIN)
+    loss = Elbo()(result, NOW).loss.mean()
     loss.backward()
     assert loss.isfinite()
-    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert all(weight.grad.isfinite().all() for weight in model.parameters())
 
 
 def test_the_largest_variance_fits_in_half_precision():
@@ -88,13 +94,14 @@ def test_the_largest_variance_fits_in_half_precision():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_loss_under_autocast_is_float32_and_close_to_the_exact_one(build, images, dtype):
+def test_losses_under_autocast_are_float32_and_close_to_the_exact_ones(model, images, dtype):
     """Sigmoid and binary_cross_entropy under autocast would be refused by PyTorch."""
-    model, noise = build(), torch.zeros(100, 32)
+    drawn = torch.zeros(1, 100, 4)
     with torch.autocast("cpu", dtype):
-        loss = negative_elbo(model(images, noise), images).loss
-    assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, negative_elbo(model(images, noise), images).loss, rtol=5e-3, atol=0)
+        half = Elbo()(model(images, drawn), NOW)
+    exact = Elbo()(model(images, drawn), NOW)
+    assert half.loss.dtype == half.rate.dtype == torch.float32
+    torch.testing.assert_close(half.loss, exact.loss, rtol=5e-3, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -106,33 +113,18 @@ def test_loss_under_autocast_is_float32_and_close_to_the_exact_one(build, images
         (torch.zeros(2, 1, 28, 28, dtype=torch.uint8), "expected float images.*uint8"),
     ],
 )
-def test_encode_refuses_images_of_another_shape_or_type(build, wrong, message):
+def test_encode_refuses_images_of_another_shape_or_type(wrong, message):
     with pytest.raises(InputError, match=message):
-        build().encode(wrong)
+        small().encode(wrong)
 
 
-@pytest.mark.parametrize("shape", [(2, 31), (32,), (2, 32, 1)])
-def test_decode_refuses_codes_of_another_shape(build, shape):
-    with pytest.raises(InputError, match=r"expected z of shape \(B, 32\), got \("):
-        build().decode(torch.zeros(*shape))
+@pytest.mark.parametrize("shape", [(2, 3), (4,), (2, 4, 1)])
+def test_decode_refuses_codes_of_another_shape(shape):
+    with pytest.raises(InputError, match=r"expected z of shape \(N, 4\), got \("):
+        small().decode(torch.zeros(*shape))
 
 
-@pytest.mark.parametrize("wrong", [{"latent_dim": 0}, {"hidden_dim": 0}, {"image_shape": (28, 28)}])
+@pytest.mark.parametrize("wrong", [{"latent_dim": 0}, {"image_shape": (28, 28)}, {"image_shape": (1, 0, 28)}])
 def test_impossible_sizes_are_refused(wrong):
     with pytest.raises(ConfigError, match="expected latent_dim >= 1"):
         VAE(**wrong)
-
-
-def test_every_model_of_the_configuration_can_be_built(build):
-    names = ModelConfig.model_fields["name"].annotation.__args__
-    assert set(names) == set(MODELS)
-    with torch.random.fork_rng(devices=[]):
-        for name in names:
-            model = build_model(ModelConfig(name=name, latent_dim=3, hidden_dim=5), (1, 8, 8))
-            assert (model.latent_dim, model.hidden_dim, model.image_shape) == (3, 5, (1, 8, 8))
-
-
-def test_an_unknown_model_is_refused_by_name():
-    config = ModelConfig.model_construct(name="gan", latent_dim=1, hidden_dim=1)
-    with pytest.raises(ConfigError, match=r"model.name: expected one of vae, got 'gan'"):
-        build_model(config)

@@ -4,65 +4,100 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vae_mnist import load_model
 from vae_mnist.data.images import binarise
-from vae_mnist.measures.bounds import active_units, importance_weighted, loss_parts, posterior_statistics
-from vae_mnist.storage.checkpoints import load_model, weights_digest
+from vae_mnist.measures.bounds import average_terms, importance_weighted
+from vae_mnist.measures.latents import active_units, posterior_statistics
+from vae_mnist.measures.measured import Measured
+from vae_mnist.objectives import Elbo
+from vae_mnist.storage.checkpoints import weights_digest
+
+
+def read(project, kind="metrics", run="default"):
+    content = json.loads(project.path("07_model_output", run, f"{kind}.json").read_text(encoding="utf-8"))
+    return [Measured(**each) for each in content]
+
+
+def one(measured, name, words=""):
+    (found,) = (each for each in measured if each.name == name and words in each.data)
+    return found
 
 
 @pytest.fixture(scope="module")
 def metrics(finished):
-    return json.loads(finished.path("07_model_output", "default", "metrics.json").read_text(encoding="utf-8"))
+    return read(finished)
 
 
-def test_metrics_and_codes_are_those_of_the_newest_checkpoint(metrics, finished, checkpoint_path, sample_digits):
-    model, images = load_model(checkpoint_path), sample_digits[1]["images"]
-    parts = loss_parts(model, images)
-    assert metrics["epoch"] == 2
-    assert metrics["test"]["loss"] == pytest.approx(parts.loss, rel=1e-6)
-    assert metrics["test"]["bce"] + metrics["test"]["kld"] == pytest.approx(metrics["test"]["neg_elbo"])
-    means, kl = posterior_statistics(model, images)
-    assert metrics["active_units"]["count"] == active_units(means)
-    assert metrics["kl_per_dimension"] == pytest.approx(kl.tolist(), rel=1e-6)
+def test_metrics_are_the_union_of_one_file_a_kind(metrics, finished):
+    assert metrics == read(finished, "bounds") + read(finished, "latents")
+
+
+def test_losses_are_those_of_the_newest_checkpoint(metrics, checkpoint_path, sample_digits):
+    losses = average_terms(load_model(checkpoint_path), Elbo(), sample_digits[1])
+    loss = one(metrics, "loss")
+    assert loss.value == pytest.approx(losses.loss, rel=1e-6)
+    assert (loss.unit, loss.better) == ("nats per image", "lower")
+    assert loss.data == "5,000-digit sample of MNIST: 1,000 test images, grey pixels as Bernoulli means"
+    assert loss.settings["epoch"] == 2
+    assert loss.settings["objective.beta"] == 1.0
+    assert one(metrics, "distortion", "grey").value == pytest.approx(losses.distortion, rel=1e-6)
+    assert one(metrics, "rate", "grey").value == pytest.approx(losses.rate, rel=1e-6)
+    assert one(metrics, "neg_elbo", "grey").value == pytest.approx(losses.neg_elbo, rel=1e-6)
+
+
+def test_the_bound_can_be_measured_again_from_what_it_states(metrics, checkpoint_path, sample_digits):
+    bound = one(metrics, "importance_weighted_nll")
+    assert bound.data.endswith("dynamically binarised")
+    targets, sha256 = binarise(sample_digits[1]["images"], seed=bound.settings["binarisation_seed"])
+    assert bound.settings["binarisation_sha256"] == sha256
+    names = {"samples", "seed", "chunk_size"}
+    given = {name: bound.settings[name] for name in names}
+    again = importance_weighted(load_model(checkpoint_path), targets, **given)
+    assert bound.value == pytest.approx(again.nll, rel=1e-6)
+    assert bound.standard_error == pytest.approx(again.standard_error, rel=1e-6)
+    assert bound.value < one(metrics, "neg_elbo", "binarised").value
+
+
+def test_codes_and_what_they_carry(metrics, finished, checkpoint_path, sample_digits):
+    model = load_model(checkpoint_path)
+    means, kl = posterior_statistics(model, sample_digits[1]["images"])
     codes = load_file(finished.path("07_model_output", "default", "test_codes.safetensors"))
     torch.testing.assert_close(codes["means"], means)
     torch.testing.assert_close(codes["kl"], kl)
     assert torch.equal(codes["weights"], weights_digest(model.state_dict()))
-    assert sum(metrics["kl_per_dimension"]) == pytest.approx(metrics["test"]["kld"], rel=1e-5)
-
-
-def test_the_bound_says_on_which_pixels_it_holds(metrics, checkpoint_path, sample_digits):
-    bound = metrics["importance_weighted_nll"]
-    targets, sha256 = binarise(sample_digits[1]["images"], seed=0)
-    expected = importance_weighted(load_model(checkpoint_path), targets, 3)
-    assert bound["value"] == pytest.approx(expected.nll, rel=1e-6)
-    assert bound["binarisation_sha256"] == sha256
-    assert bound["data_mode"].startswith("dynamically binarised")
-    assert bound["k"] == 3
-    assert bound["value"] < bound["neg_elbo_of_the_same_data"]
-    assert "no density of grey images" in metrics["test"]["note"]
+    assert one(metrics, "active_units").value == active_units(means)
+    each = [measured.value for measured in metrics if measured.name == "kl_of_dimension"]
+    assert each == pytest.approx(kl.tolist(), rel=1e-6)
+    assert sum(each) == pytest.approx(one(metrics, "rate", "grey").value, rel=1e-5)
 
 
 def test_grey_pixels_are_called_grey(finished):
-    assert finished.invoke("--pipeline=train", run="grey").exit_code == 0
-    assert finished.invoke("--pipeline=evaluate", run="grey", evaluate__binarisation="none").exit_code == 0
-    metrics = json.loads(finished.path("07_model_output", "grey", "metrics.json").read_text(encoding="utf-8"))
-    bound = metrics["importance_weighted_nll"]
-    assert bound["data_mode"] == "grey pixels as Bernoulli means"
-    assert bound["binarisation_sha256"] is None
-    assert bound["note"].startswith("no density of grey images")
+    assert finished.invoke("--pipelines=train", run="grey").exit_code == 0
+    assert finished.invoke("--pipelines=evaluate", run="grey", evaluate__binarisation="none").exit_code == 0
+    bound = one(read(finished, run="grey"), "importance_weighted_nll")
+    assert bound.data.endswith("grey pixels as Bernoulli means")
+    assert "binarisation_sha256" not in bound.settings
 
 
-def test_the_run_and_its_data_stand_in_the_metrics(metrics):
-    assert metrics["run"] == "default"
-    assert metrics["dataset"]["title"] == "5,000-digit sample of MNIST: 4,000 training + 1,000 test digits"
-    assert metrics["unit"].startswith("nats per image")
+def test_evaluation_uses_the_precision_of_the_run(finished, sample_digits):
+    params = {"run": "half", "train__precision": "bfloat16"}
+    assert finished.invoke("--pipelines=train,evaluate", **params).exit_code == 0
+    half = one(read(finished, run="half"), "loss")
+    assert half.settings["precision"] == "bfloat16"
+    exact = average_terms(
+        load_model(finished.path("06_models", "half", "vae_epoch_002.pt")),
+        Elbo(),
+        sample_digits[1],
+    )
+    assert half.value != exact.loss
+    assert half.value == pytest.approx(exact.loss, rel=0.01)
 
 
 @pytest.mark.usefixtures("ingested")
 def test_other_test_digits_than_the_runs_are_refused(project):
-    project.invoke("--pipeline=train")
+    project.invoke("--pipelines=train")
     folder = project.path("05_model_input")
     (folder / "test_digits.safetensors").write_bytes((folder / "train_digits.safetensors").read_bytes())
-    result = project.invoke("--pipeline=evaluate")
+    result = project.invoke("--pipelines=evaluate")
     assert result.exit_code == 1
     assert "test_digits: expected those of the run, 5,000-digit sample" in result.output

@@ -7,16 +7,18 @@ from safetensors.torch import load_file
 from vae_mnist import load_model
 from vae_mnist.pipelines.generate.nodes import draw_digits, to_images
 
+from ..helpers.records import card
+
 
 @pytest.fixture(scope="module", autouse=True)
 def trained(finished):
     """A run of this file's own, with the weights of the run 'default'."""
-    assert finished.invoke("--pipeline=train", run="drawn").exit_code == 0
+    assert finished.invoke("--pipelines=train", run="drawn").exit_code == 0
 
 
 @pytest.fixture(scope="module")
 def folder(finished, trained):
-    result = finished.invoke("--pipeline=generate", run="drawn", generate__count=10, generate__seed=7)
+    result = finished.invoke("--pipelines=generate", run="drawn", generate__count=10, generate__seed=7)
     assert result.exit_code == 0, result.output
     assert "08_reporting/drawn/generated" in result.output
     return finished.path("08_reporting", "drawn", "generated")
@@ -47,34 +49,33 @@ def test_colour_images_stay_in_colour():
     pictures = to_images({"images": images})
     pixels = np.asarray(pictures["digit_0002"]())
     assert np.array_equal(pixels, (images[1] * 255).round().byte().permute(1, 2, 0).numpy())
-    card = {"title": "t", "source": "s", "sha256": {"train": "a", "test": "b"}}
-    facts = {"dataset": card, "row": {"epoch": 1, "test_loss": 1.0, "beta": 1.0}, "seed": 0}
+    facts = {"dataset": card(), "row": {"epoch": 1, "test_loss": 1.0, "beta": 1.0}, "seed": 0}
     assert draw_digits({"images": images}, facts, "r").mode == "RGB"
 
 
 def test_a_named_checkpoint_is_used(finished, folder):
     newest = load_file(folder / "digits.safetensors")["images"]
     result = finished.invoke(
-        "--pipeline=generate", run="drawn", generate__count=10, generate__seed=7, generate__checkpoint="vae_epoch_001"
+        "--pipelines=generate", run="drawn", generate__count=10, generate__seed=7, generate__checkpoint="vae_epoch_001"
     )
     assert result.exit_code == 0
     assert not torch.equal(load_file(folder / "digits.safetensors")["images"], newest)
 
 
 def test_an_unknown_checkpoint_is_refused_with_those_there_are(finished):
-    result = finished.invoke("--pipeline=generate", run="drawn", generate__checkpoint="vae_epoch_099")
+    result = finished.invoke("--pipelines=generate", run="drawn", generate__checkpoint="vae_epoch_099")
     assert result.exit_code == 1
     assert "Error: generate.checkpoint: expected 'newest' or one of vae_epoch_001, vae_epoch_002" in result.output
 
 
 def test_fewer_digits_leave_no_old_ones(finished):
     for count in (5, 3):
-        assert finished.invoke("--pipeline=generate", run="drawn", generate__count=count).exit_code == 0
+        assert finished.invoke("--pipelines=generate", run="drawn", generate__count=count).exit_code == 0
     assert len(list(finished.path("08_reporting", "drawn", "generated", "digits").iterdir())) == 3
 
 
 def test_a_large_number_is_shown_in_part(finished):
-    assert finished.invoke("--pipeline=generate", run="drawn", generate__count=500).exit_code == 0
+    assert finished.invoke("--pipelines=generate", run="drawn", generate__count=500).exit_code == 0
     folder = finished.path("08_reporting", "drawn", "generated")
     assert len(list((folder / "digits").iterdir())) == 500
     with Image.open(folder / "grid.png") as picture:

@@ -2,13 +2,14 @@ import json
 import logging
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from vae_mnist.config.parameters import IngestConfig
-from vae_mnist.data.images import digits_sha256
+from vae_mnist.data.images import Digits, RawDigits, digits_sha256
 from vae_mnist.datasets import download, mnist
 from vae_mnist.errors import DataError
-from vae_mnist.pipelines.ingest.nodes import read_digits
+from vae_mnist.pipelines.ingest.nodes import read_digits, split_digits
 
 from ..helpers.idx import four_files, lay_out
 
@@ -77,7 +78,7 @@ def test_sample_goes_straight_to_the_sample(small_files, readers, caplog):
 
 
 def test_ingest_writes_checked_tensors_and_a_data_card(project, sample_digits):
-    assert project.invoke("--pipeline=ingest", ingest__validation_size=100).exit_code == 0
+    assert project.invoke("--pipelines=ingest", ingest__validation_size=100).exit_code == 0
     folder = project.path("05_model_input")
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
     assert card["title"] == "5,000-digit sample of MNIST: 3,900 training + 100 validation + 1,000 test digits"
@@ -90,7 +91,7 @@ def test_ingest_writes_checked_tensors_and_a_data_card(project, sample_digits):
 
 def test_data_root_and_mnist_root_move_files(project, small_files, tmp_path):
     result = project.invoke(
-        "--pipeline=ingest", ingest__source="mnist", mnist_root=small_files, data_root=tmp_path / "elsewhere"
+        "--pipelines=ingest", ingest__source="mnist", mnist_root=small_files, data_root=tmp_path / "elsewhere"
     )
     assert result.exit_code == 0, result.output
     card = json.loads((tmp_path / "elsewhere" / "05_model_input" / "data_card.json").read_text(encoding="utf-8"))
@@ -104,14 +105,14 @@ def test_mnist_root_is_data_root_01_raw_if_not_given(project, small_files, tmp_p
     small_files.joinpath("MNIST").rename(tmp_path / "d" / "MNIST")
     (tmp_path / "moved").mkdir()
     (tmp_path / "d").rename(tmp_path / "moved" / "01_raw")
-    result = project.invoke("--pipeline=ingest", ingest__source="mnist", data_root=tmp_path / "moved")
+    result = project.invoke("--pipelines=ingest", ingest__source="mnist", data_root=tmp_path / "moved")
     assert result.exit_code == 0, result.output
     assert "60 training + 20 test digits" in result.output
 
 
 def test_a_damaged_file_ends_the_run_with_one_message(project, small_files):
     (small_files / "MNIST" / "raw" / "t10k-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03")
-    result = project.invoke("--pipeline=ingest", ingest__source="auto", mnist_root=small_files)
+    result = project.invoke("--pipelines=ingest", ingest__source="auto", mnist_root=small_files)
     assert result.exit_code == 1
     assert "Error: " in result.output
     assert "t10k-images-idx3-ubyte: expected a header of 16 bytes, found 4: cut short. Delete it" in result.output
@@ -119,6 +120,26 @@ def test_a_damaged_file_ends_the_run_with_one_message(project, small_files):
 
 
 def test_holding_out_every_digit_is_refused(project):
-    result = project.invoke("--pipeline=ingest", ingest__validation_size=4000)
+    result = project.invoke("--pipelines=ingest", ingest__validation_size=4000)
     assert result.exit_code == 1
     assert "ingest.validation_size: expected fewer than the 4,000 training digits, got 4,000" in result.output
+
+
+def test_the_data_card_says_name_counts_source_and_checksums():
+    def digits(count):
+        images = torch.arange(count * 4, dtype=torch.uint8).view(count, 1, 2, 2)
+        return Digits(images=images, labels=torch.arange(count) % 10)
+
+    facts = {"bytes": 1, "sha256": "0" * 64, "known": True}
+    raw = RawDigits("MNIST", "files under x", {"a": facts}, digits(10), digits(5))
+    train, validation, test, card = split_digits(raw, IngestConfig(source="mnist", validation_size=2))
+    assert card.title == "MNIST: 8 training + 2 validation + 5 test digits"
+    assert card.source == "files under x"
+    assert card.counts == {"train": 8, "validation": 2, "test": 5}
+    assert card.class_counts["validation"] == [0] * 8 + [1, 1]
+    assert card.class_counts["test"] == [1] * 5 + [0] * 5
+    assert card.image_shape == [1, 2, 2]
+    assert card.train_pixel_mean == round(sum(range(32)) / 32 / 255, 6)
+    splits = {"train": train, "validation": validation, "test": test}
+    assert card.sha256 == {split: digits_sha256(digits) for split, digits in splits.items()}
+    assert card.files["a"].model_dump() == facts

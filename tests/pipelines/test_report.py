@@ -11,13 +11,15 @@ from PIL import Image
 
 from vae_mnist.config.parameters import ReportConfig
 from vae_mnist.data.images import digits_sha256
+from vae_mnist.models import model_from_checkpoint
 from vae_mnist.pipelines.report.nodes import animate_samples, draw_interpolations, draw_latent_map, draw_traversal
 from vae_mnist.plots import Caption, traversal_grid
 from vae_mnist.plots.pages import FOOTER, HEADER
 from vae_mnist.sampling import traverse
-from vae_mnist.storage.checkpoints import model_from_checkpoint, read_checkpoint, weights_digest
+from vae_mnist.storage.checkpoints import read_checkpoint, weights_digest
 
 from ..helpers.project import LOSS_COLUMNS
+from ..helpers.training import config as training
 
 PICTURES = [
     "samples.png", "recons.png", "loss_curves.png", "interpolations.png", "latent_map.png", "traversal.png",
@@ -61,7 +63,7 @@ def test_the_animation_has_a_frame_an_epoch(folder):
 
 
 def test_long_runs_are_thinned_in_the_animation(finished):
-    assert finished.invoke("--pipeline=train", run="long", train__epochs=5).exit_code == 0
+    assert finished.invoke("--pipelines=train", run="long", train__epochs=5).exit_code == 0
     nodes = "--nodes=draw_samples,animate_samples"
     assert finished.invoke(nodes, run="long", report__animation_frames=3).exit_code == 0
     with Image.open(finished.path("08_reporting", "long", "samples.gif")) as gif:
@@ -81,7 +83,7 @@ def test_epochs_beyond_999_come_last_in_the_animation():
 
 def test_codes_of_an_older_epoch_are_refused(finished):
     assert finished.invoke("--pipelines=train,evaluate", run="stale", train__epochs=1).exit_code == 0
-    assert finished.invoke("--pipeline=train", run="stale").exit_code == 0
+    assert finished.invoke("--pipelines=train", run="stale").exit_code == 0
     for node in ("draw_latent_map", "draw_traversal"):
         result = finished.invoke(f"--nodes={node}", run="stale")
         assert result.exit_code == 1
@@ -95,7 +97,7 @@ def test_the_map_shows_a_limited_number_of_codes(checkpoint_path, sample_digits,
     monkeypatch.setattr("vae_mnist.pipelines.report.nodes.MAP_LIMIT", 300)
     checkpoint, digits = read_checkpoint(checkpoint_path), sample_digits[1]
     means = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
-    codes = {"means": means, "kl": torch.ones(4), "weights": weights_digest(checkpoint["model_state"])}
+    codes = {"means": means, "kl": torch.ones(4), "weights": weights_digest(checkpoint.model_state)}
     figure = draw_latent_map({"vae_epoch_002": lambda: checkpoint}, digits, codes, "few")
     assert len(figure.axes[0].collections[0].get_offsets()) == 300
     assert figure.texts[0].get_text() == "Where the first 300 of 1,000 test digits lie in latent space"
@@ -105,11 +107,11 @@ def test_a_traversal_starts_from_the_first_code_and_takes_the_most_active_dimens
     checkpoint = read_checkpoint(checkpoint_path)
     config = ReportConfig.model_construct(traversal_dims=2, traversal_range=3.0, traversal_steps=5)
     means = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
-    codes = {"means": means, "kl": torch.tensor([1, 4, 2, 3]), "weights": weights_digest(checkpoint["model_state"])}
-    page = draw_traversal({"vae_epoch_002": lambda: checkpoint}, codes, "few", config)
+    codes = {"means": means, "kl": torch.tensor([1, 4, 2, 3]), "weights": weights_digest(checkpoint.model_state)}
+    page = draw_traversal({"vae_epoch_002": lambda: checkpoint}, codes, "few", config, training())
     images = traverse(model_from_checkpoint(checkpoint), means[:1], [1, 3], torch.linspace(-3, 3, 5))
     caption = Caption.of(
-        "The most active latent dimensions, from -3 to 3", "few", checkpoint["dataset"], checkpoint["history"][-1]
+        "The most active latent dimensions, from -3 to 3", "few", checkpoint.dataset, checkpoint.history[-1]
     )
     assert page == traversal_grid(images, ["z1\n4.00 nats", "z3\n3.00 nats"], caption)
 
@@ -118,9 +120,9 @@ def test_a_traversal_starts_from_the_first_code_and_takes_the_most_active_dimens
 def test_few_test_digits_make_shorter_paths_not_an_error(checkpoint_path, sample_digits, count):
     digits = {name: tensor[:count] for name, tensor in sample_digits[1].items()}
     checkpoint = read_checkpoint(checkpoint_path)
-    checkpoint["dataset"]["sha256"]["test"] = digits_sha256(digits)
+    checkpoint.dataset.sha256["test"] = digits_sha256(digits)
     config = ReportConfig.model_construct(interpolation_pairs=6, interpolation_steps=3)
-    page = draw_interpolations({"vae_epoch_002": lambda: checkpoint}, digits, "few", config)
+    page = draw_interpolations({"vae_epoch_002": lambda: checkpoint}, digits, "few", config, training())
     rows = max(1, count // 2)
     assert page.height == HEADER + FOOTER + 2 * 8 + rows * 84 + (rows - 1) * 4
 
@@ -173,7 +175,7 @@ def test_the_interactive_curves_hold_the_tables_numbers(folder):
 
 def test_the_report_runs_on_its_own_and_makes_the_same_files_again(finished, folder):
     before = contents(folder)
-    result = finished.run("--pipeline=report")
+    result = finished.run("--pipelines=report")
     assert "DeprecationWarning" not in result.stdout + result.stderr
     assert contents(folder) == before
 
@@ -189,7 +191,7 @@ def test_grids_of_an_earlier_training_do_not_stay(project):
 
 @pytest.mark.parametrize("pipeline", ["report", "evaluate", "generate"])
 def test_before_any_training_it_says_what_to_do(project, pipeline):
-    result = project.invoke(f"--pipeline={pipeline}")
+    result = project.invoke(f"--pipelines={pipeline}")
     assert result.exit_code == 1
     assert "Error: no checkpoints of run 'default' under" in result.output
     assert result.output.rstrip().endswith("run kedro run first")

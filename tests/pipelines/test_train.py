@@ -11,12 +11,12 @@ import weakref
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
 
 from ..helpers.compare import same
-from ..helpers.forkserver import start
-from ..helpers.project import LOSS_COLUMNS, as_params
+from ..helpers.project import LOSS_COLUMNS, ROOT, as_params
 
 
 def checkpoints(project, run="default"):
@@ -50,45 +50,45 @@ def test_a_log_file_holds_no_moving_bar(finished):
 
 
 def test_the_same_seed_gives_identical_tensors_in_another_process(finished):
-    again = finished.run("--pipeline=train", run="again")
+    again = finished.run("--pipelines=train", run="again")
     assert again.returncode == 0
     assert same(tensors(finished, "default", 2), tensors(finished, "again", 2))
 
 
 def test_two_and_two_epochs_are_four(finished):
-    assert finished.invoke("--pipeline=train", run="four", train__epochs=4).exit_code == 0
-    assert finished.invoke("--pipeline=train", run="two", train__epochs=2).exit_code == 0
-    assert finished.invoke("--pipeline=train", run="two", train__epochs=4).exit_code == 0
+    assert finished.invoke("--pipelines=train", run="four", train__epochs=4).exit_code == 0
+    assert finished.invoke("--pipelines=train", run="two", train__epochs=2).exit_code == 0
+    assert finished.invoke("--pipelines=train", run="two", train__epochs=4).exit_code == 0
     assert same(tensors(finished, "four", 4), tensors(finished, "two", 4))
 
 
 def test_a_finished_run_says_so_and_does_nothing(ingested, caplog):
-    ingested.invoke("--pipeline=train")
+    ingested.invoke("--pipelines=train")
     before = {path: path.stat().st_mtime_ns for path in ingested.path("06_models", "default").iterdir()}
     with caplog.at_level(logging.INFO):
-        assert ingested.invoke("--pipeline=train").exit_code == 0
+        assert ingested.invoke("--pipelines=train").exit_code == 0
     assert "run 'default' is already trained: 2 epochs, 2 asked for" in caplog.text
     assert {path: path.stat().st_mtime_ns for path in ingested.path("06_models", "default").iterdir()} == before
 
 
 def test_fewer_epochs_than_there_are_do_nothing_either(ingested):
-    ingested.invoke("--pipeline=train")
-    assert ingested.invoke("--pipeline=train", train__epochs=1).exit_code == 0
+    ingested.invoke("--pipelines=train")
+    assert ingested.invoke("--pipelines=train", train__epochs=1).exit_code == 0
     assert len(checkpoints(ingested)) == 2
 
 
 def test_changed_settings_are_refused_by_name(ingested):
-    ingested.invoke("--pipeline=train")
-    result = ingested.invoke("--pipeline=train", model__latent_dim=16)
+    ingested.invoke("--pipelines=train")
+    result = ingested.invoke("--pipelines=train", model__latent_dim=16)
     assert result.exit_code == 1
     assert (
         "Error: model.latent_dim: the run 'default' has 4, you ask for 16. "
-        "Choose another run name: --params=run=z16,model.latent_dim=16 - or start over: --params=train.resume=false"
+        "Add run=z16 to --params to train it beside 'default', or start over with --params=train.resume=false."
     ) in result.output
 
 
 def test_changed_digits_are_refused_by_name(ingested):
-    ingested.invoke("--pipeline=train")
+    ingested.invoke("--pipelines=train")
     result = ingested.invoke("--pipelines=ingest,train", ingest__validation_size=100)
     assert result.exit_code == 1
     assert "data: the run 'default' was trained on 5,000-digit sample of MNIST: 4,000 training" in result.output
@@ -96,17 +96,48 @@ def test_changed_digits_are_refused_by_name(ingested):
 
 
 def test_starting_over_leaves_no_old_epoch(ingested):
-    ingested.invoke("--pipeline=train", train__epochs=3)
-    assert ingested.invoke("--pipeline=train", train__resume="false", train__epochs=1, train__seed=5).exit_code == 0
+    ingested.invoke("--pipelines=train", train__epochs=3)
+    assert ingested.invoke("--pipelines=train", train__resume="false", train__epochs=1, train__seed=5).exit_code == 0
     assert checkpoints(ingested) == ["vae_epoch_001.pt"]
-    assert tensors(ingested, "default", 1)["settings"]["train.seed"] == 5
+    assert tensors(ingested, "default", 1).settings["train.seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("keep", "epochs"), [("all", [1, 2, 3, 4, 5]), (2, [4, 5]), ("every-2", [2, 4, 5]), (1, [5])], ids=str
+)
+def test_only_the_checkpoints_that_are_wanted_stay(ingested, keep, epochs):
+    ingested.invoke("--pipelines=train", train__epochs=5, train__keep=keep)
+    assert checkpoints(ingested) == [f"vae_epoch_{epoch:03d}.pt" for epoch in epochs]
+
+
+def test_a_run_goes_on_with_other_retention_and_ends_with_the_same_bits(ingested):
+    ingested.invoke("--pipelines=train", run="all", train__epochs=5, train__keep="all")
+    ingested.invoke("--pipelines=train", run="few", train__epochs=3, train__keep="all")
+    ingested.invoke("--pipelines=train", run="few", train__epochs=5, train__keep=2)
+    assert checkpoints(ingested, "few") == ["vae_epoch_004.pt", "vae_epoch_005.pt"]
+    assert same(tensors(ingested, "all", 5), tensors(ingested, "few", 5))
+
+
+def test_a_preset_has_a_run_of_its_own(ingested):
+    """A preset after a bare run simply works, whatever differs between their recipes."""
+    assert ingested.invoke("--pipelines=train").exit_code == 0
+    settings = "--params=ingest.source=sample,train.epochs=1,model.mlp.hidden_dim=16"
+    assert ingested.invoke("--env=fast", "--pipelines=train", settings).exit_code == 0
+    assert checkpoints(ingested, "fast") == ["vae_epoch_001.pt"]
+    assert len(checkpoints(ingested)) == 2
+
+
+def test_every_preset_names_its_own_run():
+    for folder in (ROOT / "conf").iterdir():
+        if folder.is_dir() and folder.name not in ("base", "local"):
+            assert yaml.safe_load((folder / "globals.yml").read_text())["run"] == folder.name
 
 
 def test_runs_live_side_by_side(ingested):
-    ingested.invoke("--pipeline=train", run="a")
-    ingested.invoke("--pipeline=train", run="b", model__latent_dim=3)
-    assert tensors(ingested, "a", 2)["latent_dim"] == 4
-    assert tensors(ingested, "b", 2)["latent_dim"] == 3
+    ingested.invoke("--pipelines=train", run="a")
+    ingested.invoke("--pipelines=train", run="b", model__latent_dim=3)
+    assert tensors(ingested, "a", 2).latent_dim == 4
+    assert tensors(ingested, "b", 2).latent_dim == 3
 
 
 def test_digits_that_are_not_those_of_the_data_card_are_refused(ingested):
@@ -115,13 +146,13 @@ def test_digits_that_are_not_those_of_the_data_card_are_refused(ingested):
     ingested.path("05_model_input", "test_digits.safetensors").write_bytes(
         (folder / "train_digits.safetensors").read_bytes()
     )
-    result = ingested.invoke("--pipeline=train")
+    result = ingested.invoke("--pipelines=train")
     assert result.exit_code == 1
     assert "train_digits: expected the digits of the data card" in result.output
 
 
 def test_a_non_finite_loss_ends_the_run_and_the_checkpoints_stay(ingested):
-    result = ingested.invoke("--pipeline=train", train__learning_rate=10.0, train__precision="float16")
+    result = ingested.invoke("--pipelines=train", train__learning_rate=10.0, train__precision="float16")
     assert result.exit_code == 1
     assert "Error: the loss is not finite in epoch 1, step " in result.output
     assert "learning rate 10, float16" in result.output
@@ -137,7 +168,7 @@ def test_an_epoch_that_is_logged_is_already_written(ingested, monkeypatch, caplo
 
     monkeypatch.setattr("vae_mnist.datasets.checkpoints.write_checkpoint", watch)
     with caplog.at_level(logging.INFO, logger="vae_mnist"):
-        assert ingested.invoke("--pipeline=train", train__epochs=3).exit_code == 0
+        assert ingested.invoke("--pipelines=train", train__epochs=3).exit_code == 0
     assert logged_before_writing == [0, 1, 2]
     assert sum("train loss" in record.getMessage() for record in caplog.records) == 3
 
@@ -148,11 +179,11 @@ def test_written_checkpoints_do_not_stay_in_memory(ingested, monkeypatch):
 
     def watch(checkpoint, path):
         alive.append(sum(reference() is not None for reference in written))
-        written.append(weakref.ref(checkpoint["model_state"]["posterior.weight"]))
+        written.append(weakref.ref(checkpoint.model_state["network.posterior.weight"]))
         write_checkpoint(checkpoint, path)
 
     monkeypatch.setattr("vae_mnist.datasets.checkpoints.write_checkpoint", watch)
-    assert ingested.invoke("--pipeline=train", train__epochs=6).exit_code == 0
+    assert ingested.invoke("--pipelines=train", train__epochs=6).exit_code == 0
     assert len(written) == 6
     assert max(alive) <= 1
 
@@ -169,9 +200,9 @@ def test_an_impossible_device_ends_the_run_before_any_work(project):
 def test_a_killed_run_goes_on_and_ends_where_the_unbroken_one_ends(ingested):
     """SIGKILL in the middle of an epoch costs that epoch."""
     settings = {"train__epochs": 6, "train__batch_size": 20}  # 200 steps an epoch: the signal falls into one
-    ingested.run("--pipeline=train", run="unbroken", **settings)
-    command = [sys.executable, "-m", "kedro", "run", "--pipeline=train", as_params(run="killed", **settings)]
-    process = start(command, cwd=ingested.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    ingested.run("--pipelines=train", run="unbroken", **settings)
+    command = [sys.executable, "-m", "kedro", "run", "--pipelines=train", as_params(run="killed", **settings)]
+    process = subprocess.Popen(command, cwd=ingested.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
         while not checkpoints(ingested, "killed") and time.monotonic() < deadline:
@@ -184,7 +215,7 @@ def test_a_killed_run_goes_on_and_ends_where_the_unbroken_one_ends(ingested):
     assert 1 <= len(left) < 6, "the signal came before the first or after the last epoch"
     for name in left:
         read_checkpoint(ingested.path("06_models", "killed", name))
-    ingested.run("--pipeline=train", run="killed", **settings)
+    ingested.run("--pipelines=train", run="killed", **settings)
     assert same(tensors(ingested, "unbroken", 6), tensors(ingested, "killed", 6))
 
 
@@ -195,8 +226,8 @@ def test_a_bar_moves_on_a_terminal(ingested):
 
     main, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 100))
-    command = [sys.executable, "-m", "kedro", "run", "--pipeline=train", as_params(train__batch_size=50)]
-    process = start(command, cwd=ingested.root, stdout=subprocess.PIPE, stderr=terminal)
+    command = [sys.executable, "-m", "kedro", "run", "--pipelines=train", as_params(train__batch_size=50)]
+    process = subprocess.Popen(command, cwd=ingested.root, stdout=subprocess.PIPE, stderr=terminal)
     os.close(terminal)
     log = process.communicate(timeout=120)[0].decode()
     shown = b""

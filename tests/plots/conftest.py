@@ -3,11 +3,13 @@ import torch
 
 from vae_mnist.plots import Caption
 
-CARD = {
-    "title": "some digits: 3 training + 2 test digits",
-    "source": "files under here",
-    "sha256": {"train": "a" * 64, "test": "b" * 64},
-}
+from ..helpers.records import card
+
+CARD = card(
+    title="some digits: 3 training + 2 test digits",
+    source="files under here",
+    sha256={"train": "a" * 64, "validation": "c" * 64, "test": "b" * 64},
+)
 
 
 @pytest.fixture

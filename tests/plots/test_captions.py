@@ -17,7 +17,7 @@ def test_a_caption_says_run_epoch_loss_data_source_and_checksums(caption):
 def test_a_caption_says_what_is_out_of_the_ordinary():
     caption = Caption.of("t", "r", CARD, {"epoch": 7, "test_loss": 1.0, "beta": 4.0}, note="no density")
     assert caption.subtitle.endswith("beta 4")
-    assert caption.footer.endswith("\nLosses in nats per image; no density.")
+    assert caption.footer.endswith("\nLosses: no density.")
 
 
 @pytest.mark.parametrize(

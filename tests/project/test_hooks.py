@@ -9,12 +9,12 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from vae_mnist.datasets import CheckpointsDataset
+from vae_mnist.datasets.checkpoints import CheckpointsDataset
 from vae_mnist.errors import RunInUseError
 
 PARAMS = {
     "ingest": {"source": "sample"},
-    "model": {"hidden_dim": 16, "latent_dim": 4},
+    "model": {"mlp": {"hidden_dim": 16}, "latent_dim": 4},
     "train": {"epochs": 2, "batch_size": 500, "threads": 1},
 }
 

@@ -50,7 +50,7 @@ def test_equal_records_mean_equal_weights(finished):
     one, two, three = (
         (
             records(finished, run)[-1],
-            read_checkpoint(finished.path("06_models", run, "vae_epoch_002.pt"))["model_state"],
+            read_checkpoint(finished.path("06_models", run, "vae_epoch_002.pt")).model_state,
         )
         for run in ("one", "two", "three")
     )
@@ -63,13 +63,13 @@ def test_equal_records_mean_equal_weights(finished):
 def test_every_run_of_a_name_adds_a_record_with_its_end(project):
     assert project.invoke("--pipelines=ingest").exit_code == 0
     assert project.invoke("--pipelines=train").exit_code == 0
-    assert project.invoke("--pipelines=train", model__latent_dim=9, model__hidden_dim=8).exit_code == 1
-    assert project.invoke("--nodes=evaluate_model").exit_code == 0
+    assert project.invoke("--pipelines=train", model__latent_dim=9, model__mlp__hidden_dim=8).exit_code == 1
+    assert project.invoke("--nodes=measure_bounds").exit_code == 0
     assert project.invoke("--tags=evaluate", "--only-missing-outputs").exit_code == 0
     found = records(project)
     assert [record["pipelines"] for record in found] == [["ingest"], *[["train"]] * 2, *[["__default__"]] * 2]
     assert [record["selection"] for record in found[2:]] == [
-        {}, {"node_names": ["evaluate_model"]}, {"tags": ["evaluate"], "only_missing_outputs": True},
+        {}, {"node_names": ["measure_bounds"]}, {"tags": ["evaluate"], "only_missing_outputs": True},
     ]  # fmt: skip
     assert [record["exit"] for record in found if record["exit"] != "finished"] == [found[2]["exit"]]
     assert found[2]["exit"].startswith("failed: ")

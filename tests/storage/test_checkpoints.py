@@ -1,228 +1,258 @@
-"""Checkpoint files of a real run, and files that only pretend to be."""
+"""Files of checkpoints, and what their keys may hold."""
 
-import hashlib
 import inspect
 import io
-import subprocess
-import zipfile
+import math
+from collections import OrderedDict
 
 import pytest
 import torch
+from pydantic import ValidationError
 
-from vae_mnist import VAE, interpolate, load_model
-from vae_mnist.data.images import Digits
-from vae_mnist.errors import CheckpointError, DamagedCheckpointError, DataError
-from vae_mnist.storage import checkpoints
-from vae_mnist.storage.archives import seal
-from vae_mnist.storage.checkpoints import model_from_checkpoint, read_checkpoint, write_checkpoint
+from vae_mnist.errors import CheckpointError, InputError
+from vae_mnist.storage.checkpoints import (
+    Checkpoint,
+    checkpoint_name,
+    from_bytes,
+    outdated,
+    read_checkpoint,
+    to_bytes,
+    weights_digest,
+    write_checkpoint,
+)
 
-
-@pytest.fixture
-def checkpoint(checkpoint_path):
-    return read_checkpoint(checkpoint_path)
-
-
-def saved(tmp_path, content):
-    """As write_checkpoint saves it, checksum included, without its checks."""
-    archive = io.BytesIO()
-    torch.save(content, archive)
-    seal(archive)
-    (tmp_path / "c.pt").write_bytes(archive.getvalue())
-    return tmp_path / "c.pt"
+from ..helpers.checkpoints import changed, contents, make_checkpoint, sealed, torch_saved
+from ..helpers.compare import same
 
 
-def test_a_checkpoint_is_one_dict_that_torch_reads_with_its_safe_default(checkpoint_path):
+def refusal(content):
+    """The error message for a file of any content."""
+    with pytest.raises(CheckpointError) as caught:
+        from_bytes(sealed(torch_saved(content)))
+    assert type(caught.value) is CheckpointError
+    return str(caught.value)
+
+
+def test_a_checkpoint_is_one_plain_dict_that_torch_reads_with_its_safe_default(tmp_path):
     assert inspect.signature(torch.load).parameters["weights_only"].default in (None, True)
-    checkpoint = torch.load(checkpoint_path)
-    assert set(checkpoint) == {
-        "format_version", "epoch", "latent_dim", "hidden_dim", "model_state", "model", "optimizer_state",
-        "scheduler_state", "scaler_state", "rng_state", "history", "settings", "config_hash", "data_hash", "dataset",
-        "versions",
-    }  # fmt: skip
-    assert checkpoint["epoch"] == 2
-    assert checkpoint["model"] == {"name": "vae", "latent_dim": 4, "hidden_dim": 16, "image_shape": [1, 28, 28]}
-    assert checkpoint["dataset"]["title"].startswith("5,000-digit sample of MNIST")
-    assert checkpoint["data_hash"] == checkpoint["dataset"]["sha256"]["train"]
-    assert len(checkpoint["history"]) == 2
-    assert checkpoint["versions"]["torch"] == torch.__version__
+    write_checkpoint(make_checkpoint(), tmp_path / "c.pt")
+    content = torch.load(tmp_path / "c.pt")
+    assert type(content) is dict
+    assert list(content) == list(contents()) == list(Checkpoint.model_fields)
+    assert same(content, contents())
 
 
-def test_a_checkpoint_ends_with_the_sha256_of_all_bytes_before(checkpoint_path):
-    commands = 'head -c -64 "$0" | sha256sum | head -c 64; echo; tail -c 64 "$0"'
-    result = subprocess.run(["/bin/sh", "-c", commands, checkpoint_path], capture_output=True, text=True, check=True)
-    computed, written = result.stdout.split()
-    assert len(written) == 64
-    assert computed == written
-    with zipfile.ZipFile(checkpoint_path) as archive:
-        assert archive.comment == b"vae_mnist sha256 " + written.encode()
-        assert archive.testzip() is None
+@pytest.mark.parametrize("epoch", [1, 30])
+def test_a_checkpoint_comes_back_bit_for_bit_from_a_file_and_from_bytes(tmp_path, epoch):
+    checkpoint = make_checkpoint(epoch)
+    write_checkpoint(checkpoint, tmp_path / "c.pt")
+    assert same(read_checkpoint(tmp_path / "c.pt"), checkpoint)
+    assert same(from_bytes(to_bytes(checkpoint)), checkpoint)
+    assert (tmp_path / "c.pt").read_bytes() == to_bytes(checkpoint)
 
 
-def test_the_documented_snippet_runs(checkpoint_path):
-    checkpoint = torch.load(checkpoint_path)
-    with torch.random.fork_rng(devices=[]):
-        model = VAE(latent_dim=checkpoint["latent_dim"], hidden_dim=checkpoint["hidden_dim"])
-        model.load_state_dict(checkpoint["model_state"])
-        samples = model.decode(torch.randn(16, 4))
-        strip = interpolate(model, torch.randn(1, 4), torch.randn(1, 4), steps=8)
-    assert samples.shape == (16, 1, 28, 28)
-    assert strip.shape == (8, 1, 28, 28)
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.tensor(1.5), torch.zeros(0), torch.zeros(2, 0, 3), torch.zeros(1, 2, 3, 4, 5), torch.ones(2, 3).t(),
+        torch.zeros(2, 3, 4, 5).to(memory_format=torch.channels_last), torch.ones(3).bool(), torch.ones(3).half(),
+        torch.ones(3).bfloat16(), torch.ones(3).double(), torch.ones(3).char(), torch.ones(3).short(),
+        torch.ones(3).int(),
+    ],
+    ids=lambda tensor: f"{tuple(tensor.shape)} {tensor.dtype}",
+)  # fmt: skip
+def test_tensors_of_any_shape_layout_and_type_come_back(tensor):
+    found = from_bytes(to_bytes(make_checkpoint(model_state={"x": tensor}))).model_state["x"]
+    assert same(found, tensor)
+    assert found.stride() == tensor.stride()
 
 
-def test_load_model_gives_the_trained_model_in_eval_mode(checkpoint_path, checkpoint):
-    model = load_model(checkpoint_path)
-    assert not model.training
-    assert model.latent_dim == 4
-    assert all(torch.equal(model.state_dict()[key], value) for key, value in checkpoint["model_state"].items())
+def test_a_state_dict_and_tuples_are_stored_as_plain_dicts_and_lists():
+    optimizer = torch.optim.Adam([torch.nn.Parameter(torch.zeros(2))], betas=(0.8, 0.9))
+    state = OrderedDict(x=torch.zeros(2))
+    checkpoint = make_checkpoint(model_state=state, optimizer_state=optimizer.state_dict())
+    assert type(checkpoint.model_state) is dict
+    assert checkpoint.optimizer_state["param_groups"][0]["betas"] == [0.8, 0.9]
+    assert same(from_bytes(to_bytes(checkpoint)), checkpoint)
 
 
-def test_a_loaded_model_can_be_trained_and_shares_nothing_with_its_checkpoint(checkpoint):
-    model = model_from_checkpoint(checkpoint)
-    assert all(parameter.requires_grad and parameter.is_contiguous() for parameter in model.parameters())
-    before = checkpoint["model_state"]["posterior.bias"].clone()
-    with torch.no_grad():
-        model.posterior.bias.add_(1)
-    assert torch.equal(checkpoint["model_state"]["posterior.bias"], before)
+@pytest.mark.parametrize("key", contents())
+def test_each_key_must_be_there_and_of_its_type(key):
+    others = [None, 1, True, 1.5, "text", [], {}, torch.zeros(1)]
+    wrong = [other for other in others if type(other) is not type(contents()[key])]
+    for content in (changed(contents(), key, ...), *(changed(contents(), key, other) for other in wrong)):
+        assert key in refusal(content)
 
 
-def test_weights_in_another_order_of_memory_become_contiguous(tmp_path, checkpoint):
-    weight = checkpoint["model_state"]["posterior.weight"]
-    checkpoint["model_state"]["posterior.weight"] = weight.t().contiguous().t()
-    model = load_model(saved(tmp_path, checkpoint))
-    assert model.posterior.weight.is_contiguous()
-    assert torch.equal(model.posterior.weight, weight)
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("format_version", 2, "expected format_version 3, found 2: an older vae_mnist wrote it: train the model again"),
+        ("format_version", 4, "expected format_version 3, found 4: a newer vae_mnist wrote it: update vae_mnist"),
+        ("format_version", True, "expected a dict with format_version 3"),
+        ("format_version", 3.0, "expected a dict with format_version 3"),
+        ("hidden_dim", 16, "expected the keys format_version, epoch, .*, found 'hidden_dim'"),
+        ("epoch", 0, "epoch: expected greater than or equal to 1, found 0"),
+        ("epoch", 2, "a row of history for each of 2 epochs, found 3"),
+        ("epoch", 10**15, "a row of history for each of"),
+        ("latent_dim", 0, "latent_dim: expected greater than or equal to 1, found 0"),
+        ("latent_dim", 10**40, "latent_dim: expected less than or equal to"),
+        ("image_shape", [1, 28], "image_shape: expected at least 3 items"),
+        ("image_shape", [1, 28, 28, 1], "image_shape: expected at most 3 items"),
+        ("image_shape", [0, 28, 28], "image_shape.0: expected greater than or equal to 1, found 0"),
+        ("image_shape", [1, 28, 65_537], "image_shape.2: expected less than or equal to 65536, found 65537"),
+        ("model/mlp/hidden_dim", [[[1]]], r"model: expected finite numbers or text, found \[1\]"),
+        ("model/mlp/hidden_dim", torch.zeros(2), r"model: expected .* found \(2,\) float32"),
+        ("model/3", 1, "model: expected finite numbers, text, dicts or lists, found {"),
+        ("model/beta", 10**40, "model: expected finite numbers"),
+        ("model_state/3", torch.zeros(1), "model_state: expected a tensor as 3"),
+        ("model_state/decoder.bias", [1.0] * 3, r"model_state: expected a tensor as 'decoder.bias', found \[1.0, "),
+        ("model_state/decoder.bias", torch.full((8,), math.nan), "expected finite numbers in 'decoder.bias'"),
+        ("model_state/decoder.bias", torch.full((8,), -math.inf), "expected finite numbers in 'decoder.bias'"),
+        ("model_state/decoder.bias", torch.full((8,), math.inf).half(), "expected finite numbers in 'decoder.bias'"),
+        ("model_state/decoder.bias", torch.full((8,), math.nan).bfloat16(), "finite numbers in 'decoder.bias'"),
+        ("model_state/decoder.bias", torch.zeros(1).expand(9), "tensors that share no memory, of at most .* bytes"),
+        ("objective_state/running_mean", torch.full((3,), math.inf), "expected finite numbers in 'running_mean'"),
+        ("optimizer_state/more", 1, "optimizer_state: expected the keys state and param_groups"),
+        ("optimizer_state/state", [1], "optimizer_state: expected state with numbers of parameters as keys"),
+        ("optimizer_state/state/x", {}, "optimizer_state: expected state with numbers of parameters as keys"),
+        ("optimizer_state/state/0", 5, "optimizer_state: expected a dict of tensors, found 5"),
+        ("optimizer_state/state/0/step", 5.0, "optimizer_state: expected a tensor as 'step', found 5.0"),
+        ("optimizer_state/param_groups", 5, "optimizer_state: expected param_groups as a list of dicts"),
+        ("optimizer_state/param_groups", [1], "optimizer_state: expected param_groups as a list of dicts"),
+        ("optimizer_state/param_groups/0/lr", math.inf, "optimizer_state: expected finite numbers.*found inf"),
+        ("optimizer_state/param_groups/0/betas", [[1]], "optimizer_state: expected finite numbers"),
+        ("scaler_state/scale", math.nan, "scaler_state: expected finite numbers or text, found nan"),
+        ("rng_state", torch.zeros(5056), r"expected rng_state as uint8, found \(5056,\) float32"),
+        ("history/1/epoch", 1, "history: expected a row of epoch 2 with epoch, learning_rate, "),
+        ("history/1/test_loss", math.nan, "history: expected finite numbers"),
+        ("history/1/test_loss", "low", "history: expected numbers in the row of epoch 2"),
+        ("history/1/test_loss", True, "history: expected numbers in the row of epoch 2"),
+        ("history/2/seconds", ..., "history: expected a row of epoch 3 with .*seconds"),
+        ("history/2", 5, "history: expected a row of epoch 3 with .*found 5"),
+        ("settings/train.seed", torch.zeros(1), r"settings: expected finite numbers, text, dicts or lists, found "),
+        ("dataset/title", ..., "dataset.title: missing"),
+        ("dataset/sha256/train", ..., "dataset.sha256: expected at least 3 items"),
+        ("dataset/more", 5, "dataset: expected the keys name, title, .*found 'more'"),
+        ("versions/torch", torch.zeros(3), r"versions.torch: expected a valid string, found \(3,\) float32"),
+        ("versions", {f"v{n}": "1" for n in range(10_001)}, "versions: expected at most 10,000 entries, found 10,001"),
+    ],
+)  # fmt: skip
+def test_contents_that_training_does_not_write_are_refused_by_name(key, value, text):
+    content = changed(contents(), key, value)
+    with pytest.raises(CheckpointError, match=text):
+        from_bytes(sealed(torch_saved(content)))
 
 
-def test_load_model_takes_a_plain_string(checkpoint_path):
-    assert isinstance(load_model(str(checkpoint_path)), VAE)
+def test_tensors_that_share_memory_are_refused_and_copies_of_them_are_not():
+    weight = torch.ones(10)
+    with pytest.raises(ValidationError, match=r"tensors that share no memory, of at most .* bytes, found"):
+        make_checkpoint(model_state={"encoder.weight": weight, "decoder.weight": weight})
+    tied = make_checkpoint(model_state={"encoder.weight": weight, "decoder.weight": weight.clone()})
+    assert same(from_bytes(to_bytes(tied)), tied)
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"none.pt: expected a checkpoint file, found nothing"):
-        load_model(tmp_path / "none.pt")
+def test_a_checkpoint_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        make_checkpoint().epoch = 7
 
 
-def test_a_folder_is_no_checkpoint(tmp_path):
-    with pytest.raises(CheckpointError, match="found a folder"):
-        load_model(tmp_path)
+def test_integers_of_history_stay_integers():
+    (row,) = from_bytes(to_bytes(make_checkpoint(1))).history
+    assert {key: type(value) for key, value in row.items()} == dict.fromkeys(row, float) | {"epoch": int}
 
 
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken zip", bytes(1000)])
-def test_a_file_that_is_no_archive_at_all_is_damaged(tmp_path, content):
-    path = tmp_path / "c.pt"
-    path.write_bytes(content)
-    with pytest.raises(DamagedCheckpointError, match=rf"c\.pt: damaged: .* found {len(content):,} bytes without"):
-        load_model(path)
+@pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {}, {"epoch": 3}, {"format_version": "3"}, 5, None])
+def test_what_is_no_checkpoint_is_called_so(content):
+    assert "expected a dict with format_version 3, found " in refusal(content)
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_a_truncated_file_is_damaged(tmp_path, checkpoint_path, share):
-    whole = checkpoint_path.read_bytes()
-    path = tmp_path / "c.pt"
-    path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(DamagedCheckpointError, match=r"c\.pt: damaged: .*kedro run sets it aside and goes on"):
-        load_model(path)
-
-
-@pytest.mark.parametrize("place", [0, 100, 5000, -200, -90, -75, -40, -1])
-def test_one_flipped_bit_is_noticed(tmp_path, checkpoint_path, place):
-    content = bytearray(checkpoint_path.read_bytes())
-    content[place] ^= 1
-    (tmp_path / "c.pt").write_bytes(content)
-    with pytest.raises(DamagedCheckpointError, match=r"c\.pt: damaged: "):
-        load_model(tmp_path / "c.pt")
-
-
-def test_damage_is_told_by_both_checksums(tmp_path, checkpoint_path):
-    content = bytearray(checkpoint_path.read_bytes())
-    content[5000] ^= 1
-    (tmp_path / "c.pt").write_bytes(content)
-    written, found = content[-64:-52].decode(), hashlib.sha256(content[:-64]).hexdigest()[:12]
-    with pytest.raises(DamagedCheckpointError, match=f"expected the checksum {written}….* its bytes give {found}…"):
-        load_model(tmp_path / "c.pt")
-
-
-def test_a_file_of_torch_save_alone_is_refused_with_what_to_do(tmp_path, checkpoint):
-    torch.save(checkpoint, tmp_path / "c.pt")
-    with pytest.raises(CheckpointError, match="no checksum, so another program or an older version wrote it") as caught:
-        load_model(tmp_path / "c.pt")
-    assert not isinstance(caught.value, DamagedCheckpointError)
-    assert "Train the model again with this version" in str(caught.value)
-
-
-def test_a_bare_tensor_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="expected a dict, found Tensor"):
-        load_model(saved(tmp_path, torch.zeros(3)))
-
-
-@pytest.mark.parametrize("version", [0, 1, 3, None, "2", 2.0])
-def test_another_format_version_is_named_with_ours(tmp_path, checkpoint, version):
-    with pytest.raises(CheckpointError, match=f"expected format_version 2, .* reads, found {version!r}"):
-        load_model(saved(tmp_path, checkpoint | {"format_version": version}))
-
-
-def test_missing_and_mistyped_keys_are_named(tmp_path, checkpoint):
-    del checkpoint["history"]
-    with pytest.raises(CheckpointError, match=r"epoch \(str\), history \(missing\)"):
-        load_model(saved(tmp_path, checkpoint | {"epoch": "two"}))
-
-
-def test_weights_of_another_size_are_refused(tmp_path, checkpoint):
-    checkpoint["model_state"]["posterior.bias"] = torch.zeros(99)
-    with pytest.raises(
-        CheckpointError,
-        match=r"c\.pt: .* do not fit its model: 'posterior.bias': expected \(8,\) float32, found \(99,\)",
-    ):
-        load_model(saved(tmp_path, checkpoint))
-
-
-def test_an_unknown_model_is_refused(tmp_path, checkpoint):
-    with pytest.raises(CheckpointError, match="describes no model"):
-        load_model(saved(tmp_path, checkpoint | {"model": checkpoint["model"] | {"name": "gan"}}))
-
-
-def test_writing_leaves_no_temporary_file(tmp_path, checkpoint):
-    write_checkpoint(checkpoint, tmp_path / "sub" / "c.pt")
-    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["c.pt"]
-    assert read_checkpoint(tmp_path / "sub" / "c.pt")["epoch"] == 2
-
-
-def test_nothing_is_written_that_could_not_be_read(tmp_path, checkpoint):
-    with pytest.raises(CheckpointError, match="refused"):
-        write_checkpoint(checkpoint | {"rng_state": checkpoint["rng_state"][:10]}, tmp_path / "c.pt")
+def test_nothing_is_written_that_could_not_be_read(tmp_path):
+    with pytest.raises(CheckpointError, match="refused, nothing of it was run"):
+        write_checkpoint(make_checkpoint(objective_state={"x": torch.ones(2, requires_grad=True)}), tmp_path / "c.pt")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_epoch_under_another_epochs_name_is_refused_and_under_a_name_of_ones_own_read(tmp_path, checkpoint_path):
-    (tmp_path / "vae_epoch_007.pt").write_bytes(checkpoint_path.read_bytes())
+def test_writing_makes_folders_and_leaves_no_temporary_file(tmp_path):
+    write_checkpoint(make_checkpoint(), tmp_path / "sub" / "c.pt")
+    assert [path.name for path in (tmp_path / "sub").iterdir()] == ["c.pt"]
+
+
+def test_a_checkpoint_is_read_by_a_plain_string_as_path(tmp_path):
+    write_checkpoint(make_checkpoint(), str(tmp_path / "c.pt"))
+    assert read_checkpoint(str(tmp_path / "c.pt")).epoch == 3
+
+
+def test_an_error_names_the_file(tmp_path):
+    (tmp_path / "c.pt").write_bytes(sealed(torch_saved(changed(contents(), "epoch", 0))))
+    with pytest.raises(
+        CheckpointError, match=r"c\.pt: epoch: expected .* was not written by this project: train again"
+    ):
+        read_checkpoint(tmp_path / "c.pt")
+
+
+def test_a_missing_file_and_a_folder_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"none.pt: expected a checkpoint file, found nothing"):
+        read_checkpoint(tmp_path / "none.pt")
+    with pytest.raises(CheckpointError, match="found a folder"):
+        read_checkpoint(tmp_path)
+
+
+def test_an_epoch_under_another_epochs_name_is_refused_and_under_a_name_of_ones_own_read(tmp_path):
+    write_checkpoint(make_checkpoint(2), tmp_path / "vae_epoch_007.pt")
     with pytest.raises(CheckpointError, match=r"expected epoch 7 as its name says, found epoch 2: it was renamed"):
-        load_model(tmp_path / "vae_epoch_007.pt")
+        read_checkpoint(tmp_path / "vae_epoch_007.pt")
     (tmp_path / "vae_epoch_007.pt").rename(tmp_path / "best.pt")
-    assert load_model(tmp_path / "best.pt").latent_dim == 4
-
-
-def test_other_digits_than_the_runs_are_refused(checkpoint):
-    other = Digits(images=torch.zeros(3, 1, 28, 28, dtype=torch.uint8), labels=torch.zeros(3, dtype=torch.int64))
-    with pytest.raises(DataError, match=r"expected those of the run, 5,000-digit sample.*found 3 others"):
-        checkpoints.check_dataset(checkpoint, "test", other)
+    assert read_checkpoint(tmp_path / "best.pt").epoch == 2
 
 
 def test_names_sort_and_grow_past_999():
-    assert [checkpoints.checkpoint_name(epoch) for epoch in (1, 20, 1000)] == [
-        "vae_epoch_001", "vae_epoch_020", "vae_epoch_1000",
-    ]  # fmt: skip
+    assert [checkpoint_name(epoch) for epoch in (1, 20, 1000)] == ["vae_epoch_001", "vae_epoch_020", "vae_epoch_1000"]
 
 
-def test_weights_are_identified_by_names_shapes_and_bytes_in_their_order():
-    weights = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(1.0, dtype=torch.bfloat16)}
-    digest = checkpoints.weights_digest(weights)
-    assert (digest.shape, digest.dtype) == ((32,), torch.uint8)
-    assert torch.equal(digest, checkpoints.weights_digest({name: each.clone() for name, each in weights.items()}))
-    others = [
-        {"a": weights["a"], "c": weights["b"]},
-        {"a": weights["a"].view(3, 2), "b": weights["b"]},
-        {"a": weights["a"].view(torch.int32), "b": weights["b"]},
-        {"a": weights["a"] + 1, "b": weights["b"]},
-        dict(reversed(weights.items())),
+@pytest.mark.parametrize(
+    ("epochs", "keep", "expected"),
+    [
+        ([1, 2, 3], "all", []), ([], "all", []),
+        ([1, 2, 3], 1, [1, 2]), ([3, 1, 2], 2, [1]), ([1, 2, 3], 3, []), ([1, 2, 3], 9, []), ([], 1, []),
+        (range(1, 24), "every-10", [*range(1, 10), *range(11, 20), 21, 22]),
+        ([5, 10, 12], "every-5", []), ([5, 10, 12, 13], "every-5", [12]), ([7], "every-2", []), ([], "every-2", []),
+        ([1, 2, 3], "every-1", []),
+    ],
+)  # fmt: skip
+def test_outdated_epochs_never_include_the_newest(epochs, keep, expected):
+    assert outdated(epochs, keep) == expected
+
+
+@pytest.mark.parametrize("keep", [0, -1, True, 1.5, "some", "every-0", "every-", "every-1.5", None])
+def test_another_word_for_what_to_keep_is_refused(keep):
+    with pytest.raises(InputError, match="keep: expected 'all', a number of at least 1, or 'every-10', got"):
+        outdated([1, 2, 3], keep)
+
+
+def test_a_digest_of_weights_changes_with_name_type_shape_and_bits_and_not_with_layout_or_order():
+    state = {
+        "a": torch.arange(6.0).view(2, 3),
+        "b": torch.tensor(1.0),
+        "c": torch.ones(2).bfloat16(),
+        "d": torch.zeros(0),
+    }
+    digest = weights_digest(state)
+    assert digest.shape == (32,)
+    assert digest.dtype == torch.uint8
+    equal = [dict(reversed(state.items())), state | {"a": state["a"].t().contiguous().t()}, OrderedDict(state)]
+    assert all(torch.equal(weights_digest(other), digest) for other in equal)
+    minus_zero = torch.tensor([[-0.0, 1, 2], [3, 4, 5]])
+    different = [
+        {("e" if name == "b" else name): tensor for name, tensor in state.items()},
+        state | {"a": state["a"].view(3, 2)},
+        state | {"a": state["a"].view(torch.int32)},
+        state | {"a": minus_zero},
+        state | {"d": torch.zeros(0, 1)},
     ]
-    assert not any(torch.equal(digest, checkpoints.weights_digest(other)) for other in others)
+    digests = {tuple(weights_digest(other).tolist()) for other in different}
+    assert len(digests | {tuple(digest.tolist())}) == 1 + len(different)
+
+
+def test_torch_reads_bytes_as_it_reads_files():
+    assert same(torch.load(io.BytesIO(to_bytes(make_checkpoint()))), contents())

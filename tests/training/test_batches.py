@@ -1,11 +1,14 @@
 import torch
 
+from vae_mnist.data.images import Digits
 from vae_mnist.training.batches import Batches
+from vae_mnist.training.team import Team
 
 
-def batches(count=10, batch_size=4, seed=0):
+def batches(count=10, batch_size=4, seed=0, samples=2, **options):
     images = torch.arange(count, dtype=torch.uint8).view(count, 1, 1, 1)
-    return Batches(images, noise_dim=3, batch_size=batch_size, generator=torch.Generator().manual_seed(seed))
+    digits = Digits(images=images, labels=torch.arange(count))
+    return Batches(digits, samples, 3, batch_size, torch.Generator().manual_seed(seed), **options)
 
 
 def order(epoch):
@@ -15,14 +18,19 @@ def order(epoch):
 def test_every_image_comes_once_an_epoch_and_the_last_batch_is_ragged():
     epoch = list(batches())
     assert [len(batch.images) for batch in epoch] == [4, 4, 2]
-    assert [batch.noise.shape for batch in epoch] == [(4, 3), (4, 3), (2, 3)]
+    assert [batch.noise.shape for batch in epoch] == [(2, 4, 3), (2, 4, 3), (2, 2, 3)]
     assert sorted(order(epoch)) == list(range(10))
     assert len(batches()) == 3
 
 
+def test_each_label_stays_with_its_image():
+    epoch = list(batches())
+    assert torch.cat([batch.labels for batch in epoch]).tolist() == order(epoch)
+
+
 def test_pixels_are_scaled_to_the_unit_interval():
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1)
-    (batch,) = Batches(images, 1, 3, torch.Generator())
+    (batch,) = Batches(Digits(images=images, labels=torch.arange(3)), 1, 1, 3, torch.Generator())
     assert sorted(batch.images.flatten().tolist()) == torch.tensor([0, 0.2, 1]).tolist()
 
 
@@ -51,3 +59,13 @@ def test_the_generator_state_alone_says_where_to_go_on():
 
 def test_a_batch_larger_than_the_data_is_one_batch():
     assert [len(batch.images) for batch in batches(count=3, batch_size=100)] == [3]
+
+
+def test_the_parts_of_a_team_are_the_batches_of_one_process():
+    whole = list(batches(count=11, batch_size=4))
+    parts = [list(batches(count=11, batch_size=4, team=Team(rank, 3))) for rank in range(3)]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert torch.equal(batch.images, torch.cat([share.images for share in shares]))
+        assert torch.equal(batch.labels, torch.cat([share.labels for share in shares]))
+        assert torch.equal(batch.noise, torch.cat([share.noise for share in shares], dim=1))
+        assert {share.total for share in shares} == {batch.total} == {len(batch.images)}

@@ -1,21 +1,12 @@
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import time
+from contextlib import nullcontext
 
-import psutil
 import pytest
 import torch
-import yaml
 
-from vae_mnist.config.parameters import TrainConfig
 from vae_mnist.errors import ConfigError
-from vae_mnist.training import machine as devices
-from vae_mnist.training.machine import resolve_device, resolve_precision
+from vae_mnist.training.machine import resolve_device, resolve_machine, resolve_precision, thread_count
 
-from ..helpers.project import ROOT
+from ..helpers.training import config
 
 CPU = torch.device("cpu")
 
@@ -48,7 +39,7 @@ def test_half_precision_is_refused_on_mps():
 )
 def test_only_float16_needs_its_gradients_scaled(name, dtype, scaled):
     precision = resolve_precision(name, CPU)
-    assert (precision.autocast, precision.scaled) == (dtype, scaled)
+    assert (precision.dtype, precision.scaled) == (dtype, scaled)
 
 
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="asks for a bare machine")
@@ -61,6 +52,7 @@ def test_auto_is_the_cpu_where_there_is_nothing_else():
 def has_bfloat16(request, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: request.param)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old Card")
+    monkeypatch.setattr(torch.cuda, "device", lambda card: nullcontext())
     return request.param
 
 
@@ -84,7 +76,7 @@ def test_bfloat16_is_refused_where_the_card_has_none(has_bfloat16):
 def test_tf32_is_refused_where_the_card_has_none(has_bfloat16):
     if has_bfloat16:
         precision = resolve_precision("tf32", torch.device("cuda"))
-        assert (precision.name, precision.autocast, precision.scaled) == ("tf32", None, False)
+        assert (precision.name, precision.dtype, precision.scaled) == ("tf32", None, False)
     else:
         with pytest.raises(
             ConfigError, match=r"tf32 needs a CUDA card of Ampere's .* and Old Card has none of it. Use"
@@ -99,64 +91,34 @@ def test_tf32_is_refused_on_cpus_and_on_mps():
         resolve_precision("tf32", torch.device("mps"))
 
 
-@pytest.fixture
-def neighbour():
-    """A process that never rests, and that nobody here has started: its parent is gone."""
-    start = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'while True: pass']).pid)"
-    # A file, for a pipe would stay open as long as the neighbour lives.
-    with tempfile.TemporaryFile("w+") as out:
-        subprocess.run([sys.executable, "-c", start], stdout=out, check=True)
-        out.seek(0)
-        number = int(out.read())
-    yield
-    os.kill(number, signal.SIGKILL)
+def test_a_machine_is_what_the_parameters_mean_here():
+    machine = resolve_machine(config(precision="bfloat16", threads=3))
+    assert machine == (CPU, ("bfloat16", torch.bfloat16), 3)
 
 
-@pytest.mark.slow
-def test_a_busy_neighbour_is_seen(neighbour):
-    neighbours = devices.Neighbours()
-    time.sleep(2)
-    assert neighbours.busy() > 0.3  # of a CPU, of which tests beside this one take their part
+def test_threads_hold_while_at_work_only():
+    before = torch.get_num_threads()
+    with resolve_machine(config(threads=3)).at_work():
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == before
 
 
-@pytest.mark.slow
-def test_ones_own_work_and_that_of_children_is_no_neighbours():
-    def everybody():
-        times = psutil.cpu_times(percpu=True)
-        return sum(times[cpu].user + times[cpu].nice + times[cpu].system for cpu in devices._cpus())
-
-    neighbours, before = devices.Neighbours(), everybody()
-    others = neighbours._seen[1]
-    end = time.process_time() + 1
-    while time.process_time() < end:
-        pass
-    work = "import time; deadline = time.monotonic() + 2\nwhile time.monotonic() < deadline: pass\ninput()"
-    with subprocess.Popen([sys.executable, "-c", work], stdin=subprocess.PIPE) as child:
-        time.sleep(2.5)
-        done = psutil.Process(child.pid).cpu_times()
-        neighbours.busy()
-        after = everybody()
-        child.communicate(b"\n")
-    mine = 1 + done.user + done.system
-    assert mine > 1.3
-    assert (after - before) - (neighbours._seen[1] - others) == pytest.approx(mine, abs=0.3)
+def test_processes_of_one_machine_share_its_cores(monkeypatch):
+    alone = thread_count("auto")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
+    assert thread_count("auto") == 1 <= alone
+    assert thread_count(5) == 5
 
 
-def settings(threads, processes):
-    values = yaml.safe_load((ROOT / "conf" / "base" / "parameters_train.yml").read_text())["train"]
-    return TrainConfig(**values | {"threads": threads, "processes": processes})
-
-
-@pytest.mark.parametrize(("busy", "threads", "processes"), [(0.0, 2, 1), (0.4, 2, 1), (2.0, 1, 1)])
-def test_threads_that_have_their_cpus_are_left_in_peace(busy, threads, processes, monkeypatch):
-    monkeypatch.setattr(devices, "_cpus", lambda: [0, 1])
-    assert devices.crowded(busy, settings(threads, processes)) is None
-
-
-@pytest.mark.parametrize(("busy", "threads", "processes"), [(0.6, 2, 1), (1.9, 2, 1), (0.0, 2, 2)])
-def test_threads_that_wait_for_cpus_are_told_of(busy, threads, processes, monkeypatch):
-    monkeypatch.setattr(devices, "_cpus", lambda: [0, 1])
-    assert devices.crowded(busy, settings(threads, processes)) == (
-        f"other processes keep {busy} of 2 CPUs busy. 2 threads that wait for each other then take several times as "
-        "long; one does not: --params=train.threads=1"
-    )
+# No card is needed for the choice itself: only the number of cards is answered here.
+def test_each_of_several_processes_has_a_card_of_its_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    for rank in (0, 1):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert resolve_device("cuda") == torch.device("cuda", rank)
+    with pytest.raises(ConfigError, match="expected cuda, for 3 processes with a card each, got 'cuda:0'"):
+        resolve_device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match=r"expected one of the 2 CUDA cards .* got 'cuda:2'. Use fewer processes"):
+        resolve_device("cuda")

@@ -9,10 +9,10 @@ import tempfile
 import pytest
 import torch
 
-from vae_mnist.config.parameters import EvaluateConfig, ModelConfig
-from vae_mnist.models import VAE
+from vae_mnist.config.parameters import EvaluateConfig
+from vae_mnist.errors import ConfigError
+from vae_mnist.training.machine import Machine, Precision
 from vae_mnist.training.memory import (
-    Sizes,
     _container_free,
     available_memory,
     check_evaluation,
@@ -20,69 +20,68 @@ from vae_mnist.training.memory import (
     check_training,
     evaluation_need,
     generation_need,
+    peak_bytes,
     training_need,
 )
 
-from ..helpers.project import as_params
+from ..helpers.models import KINDS, model_config, objective_config, small
+from ..helpers.project import ROOT, as_params
 
 CPU = torch.device("cpu")
 SHAPE = (1, 28, 28)
+MACHINE = Machine(CPU, Precision("float32", None), 1)
 
 # Each case in a process of its own, forked before torch has threads: the peak of a process never falls again.
 MEASURE = """
 import json, os, resource, sys
 from pathlib import Path
 import torch
-from vae_mnist.storage.checkpoints import write_checkpoint
-from vae_mnist.config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
-from vae_mnist.training.machine import resolve_precision
-from vae_mnist.measures.bounds import importance_weighted, posterior_statistics
+from tests.helpers.models import model_config, objective_config, small
+from tests.helpers.training import CARD, begin, config, epochs, settings
+from vae_mnist.data.images import Digits
 from vae_mnist.datasets.tensors import TensorsDataset
+from vae_mnist.measures.bounds import importance_weighted
+from vae_mnist.measures.latents import posterior_statistics
 from vae_mnist.sampling import decode, prior_codes
-from vae_mnist.training.loop import snapshot, start, train
+from vae_mnist.storage.checkpoints import write_checkpoint
+from vae_mnist.training.state import snapshot
 
 torch.set_num_threads(1)
-cpu, shape, folder = torch.device("cpu"), (1, 28, 28), Path(sys.argv[2])
+folder = Path(sys.argv[2])
 
-def begin(hidden, latent, batch, precision):
-    model = ModelConfig(name="vae", hidden_dim=hidden, latent_dim=latent)
-    config = TrainConfig(epochs=1, batch_size=batch, learning_rate=1e-3, schedule="constant", warmup_steps=0,
-                         adam_beta1=0.9, adam_beta2=0.999, output_bias="random", precision=precision, device="cpu",
-                         seed=0, resume=True, threads="auto", processes=1, compile=False)
-    images = torch.empty(1, *shape, dtype=torch.uint8)
-    return start(model, config, images, cpu, resolve_precision(precision, cpu)), config
+def digits(count):
+    images = torch.full((count, 1, 28, 28), 255, dtype=torch.uint8)
+    return Digits(images=images, labels=torch.zeros(count, dtype=torch.int64))
 
-def training(count, batch, hidden, latent, precision="float32"):
-    images = torch.full((count, *shape), 7, dtype=torch.uint8)
-    state, config = begin(hidden, latent, batch, precision)
-    splits = {"train": images, "test": images[:10]}
-    for state in train(state, splits, ObjectiveConfig(beta=1.0), config, resolve_precision(precision, cpu)):
-        copy = snapshot(state, {}, {"sha256": {"train": ""}})
-        write_checkpoint(copy, folder / "c.pt")
+def training(model, count, batch, objective, precision):
+    cfg = config(epochs=1, batch_size=batch, precision=precision, threads=1)
+    splits = {"train": digits(count), "test": digits(10)}
+    model, objective = model_config(**model), objective_config(name=objective)
+    for state in epochs(begin(splits, cfg, model, objective), splits, cfg):
+        write_checkpoint(snapshot(state, settings(cfg, model, objective), CARD), folder / "c.pt")
 
-def weighting(count, samples, chunk, hidden, latent):
-    images = torch.full((count, *shape), 255, dtype=torch.uint8)
-    state, _ = begin(hidden, latent, 1, "float32")
-    posterior_statistics(state.model, images)
-    importance_weighted(state.model, images, samples, chunk_size=chunk)
+def weighting(model, count, samples, chunk):
+    images, network = digits(count)["images"], small(**model)
+    posterior_statistics(network, images)
+    importance_weighted(network, images, samples, seed=0, chunk_size=chunk)
 
-def generating(count, hidden, latent):
-    state, _ = begin(hidden, latent, 1, "float32")
-    codes = prior_codes(state.model, count)
-    tensors = {"images": decode(state.model, codes), "codes": codes}
+def generating(model, count):
+    network = small(**model)
+    codes = prior_codes(network, count)
+    tensors = {"images": decode(network, codes), "codes": codes}
     TensorsDataset(filepath=str(folder / "digits.safetensors")).save(tensors)
 
-def decoding(count, hidden, latent):
-    state, _ = begin(hidden, latent, 1, "float32")
-    decode(state.model, prior_codes(state.model, count))
+def decoding(model, count):
+    network = small(**model)
+    decode(network, prior_codes(network, count))
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
-for name, small, case in json.loads(sys.argv[1]):
+for name, small_case, case in json.loads(sys.argv[1]):
     read, write = os.pipe()
     if os.fork() == 0:
-        globals()[name](*small)  # what the first call of all sets up
+        globals()[name](*small_case)  # what the first call of all sets up
         before = peak()
         globals()[name](*case)
         os.write(write, str(peak() - before).encode())
@@ -91,7 +90,19 @@ for name, small, case in json.loads(sys.argv[1]):
     print(os.read(read, 30).decode())
 """
 
-SMALL = {"training": (4, 2, 8, 2), "weighting": (4, 2, 2, 8, 2), "generating": (2, 8, 2), "decoding": (2, 8, 2)}
+SMALL = {
+    "training": ({}, 4, 2, "elbo", "float32"),
+    "weighting": ({}, 4, 2, 2),
+    "generating": ({}, 2),
+    "decoding": ({}, 2),
+}
+
+
+def mlp(hidden, latent):
+    return {"latent_dim": latent, "mlp": {"hidden_dim": hidden}}
+
+
+CONV = {"network": "conv", "conv": {"channels": [32, 64], "hidden_dim": 256}, "latent_dim": 32}
 
 
 def measured(*cases):
@@ -99,7 +110,7 @@ def measured(*cases):
     words = json.dumps([(name, SMALL[name], case) for name, *case in cases])
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-W", "ignore", "-c", MEASURE, words, folder]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return [int(line) for line in result.stdout.split()]
 
@@ -111,43 +122,70 @@ def hold(cases, needs):
 
 @pytest.mark.slow
 def test_the_estimate_of_a_training_lies_between_its_peak_and_three_times_that():
-    cases = [  # where pixels, hidden, latent dimensions, parameters take most; and half precision
-        ("training", 8000, 8000, 16, 4),
-        ("training", 2000, 2000, 4096, 4),
-        ("training", 2000, 2000, 16, 2048),
-        ("training", 10, 10, 4096, 1024),
-        ("training", 8000, 8000, 512, 32, "bfloat16"),
+    cases = [  # where pixels, hidden, latent dimensions, parameters take most; other objectives, precisions, models
+        ("training", mlp(16, 4), 8000, 8000, "elbo", "float32"),
+        ("training", mlp(4096, 4), 2000, 2000, "elbo", "float32"),
+        ("training", mlp(16, 2048), 2000, 2000, "elbo", "float32"),
+        ("training", mlp(4096, 1024), 10, 10, "elbo", "float32"),
+        ("training", mlp(512, 32), 2000, 2000, "iwae", "float32"),
+        ("training", mlp(512, 32), 8000, 8000, "elbo", "bfloat16"),
+        ("training", CONV, 1000, 1000, "elbo", "float32"),
+        ("training", mlp(16, 512) | {"prior": "flow"}, 1000, 1000, "elbo", "float32"),
     ]
-    hold(cases, [training_need(Sizes(784, case[3], case[4]), case[1]).of(case[2]) for case in cases])
+    needs = [
+        training_need(model_config(**model), objective_config(name=objective), SHAPE, count, batch)
+        for _, model, count, batch, objective, _ in cases
+    ]
+    hold(cases, needs)
 
 
 @pytest.mark.slow
 def test_the_estimate_of_an_evaluation_lies_between_its_peak_and_three_times_that():
     cases = [
-        ("weighting", 4000, 2, 8000, 16, 4),
-        ("weighting", 4, 1000, 4000, 4096, 4),
-        ("weighting", 4, 1000, 4000, 16, 4096),
-        ("weighting", 1000, 8, 8000, 512, 32),
+        ("weighting", mlp(16, 4), 4000, 2, 8000),
+        ("weighting", mlp(4096, 4), 4, 1000, 4000),
+        ("weighting", mlp(16, 4096), 4, 1000, 4000),
+        ("weighting", mlp(512, 32), 1000, 8, 8000),
+        ("weighting", CONV, 500, 8, 4000),
     ]
-    hold(cases, [evaluation_need(Sizes(784, *case[4:]), *case[1:3]).of(case[3]) for case in cases])
+    hold(cases, [evaluation_need(small(**model), *numbers) for _, model, *numbers in cases])
 
 
 @pytest.mark.slow
 def test_the_estimate_of_generated_digits_lies_between_its_peak_and_three_times_that():
-    cases = [("generating", 100_000, 16, 4), ("generating", 40_000, 512, 1024)]
-    hold(cases, [generation_need(Sizes(784, *case[2:]), shown=0).of(case[1]) for case in cases])
+    cases = [("generating", mlp(16, 4), 100_000), ("generating", mlp(512, 1024), 40_000), ("generating", CONV, 20_000)]
+    hold(cases, [generation_need(small(**model), count, 0) for _, model, count in cases])
 
 
 @pytest.mark.slow
 def test_decoding_takes_its_output_and_one_piece_more():
-    few, many = measured(("decoding", 12_000, 16, 4), ("decoding", 60_000, 16, 4))
+    few, many = measured(("decoding", mlp(16, 4), 12_000), ("decoding", mlp(16, 4), 60_000))
     assert many - few < 1.6 * 48_000 * 784 * 4  # 1.0 and what the allocator keeps; joined pieces would take 2.0
 
 
 @pytest.mark.slow
 def test_many_importance_samples_take_no_more_than_their_weights():
-    few, many = measured(("weighting", 3, 100, 10, 16, 4), ("weighting", 3, 20_000, 10, 16, 4))
+    few, many = measured(("weighting", mlp(16, 4), 3, 100, 10), ("weighting", mlp(16, 4), 3, 20_000, 10))
     assert many - few < 16 * 20_000 + 2**20
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_more_images_samples_and_weights_need_more(kind):
+    model, elbo, iwae = model_config(**kind), objective_config(), objective_config(name="iwae")
+    needs = [training_need(model, elbo, SHAPE, 5000, size) for size in (1, 1000, 5000)]
+    assert needs == sorted(set(needs))
+    assert training_need(model, iwae, SHAPE, 5000, 5000) > needs[-1]
+    assert training_need(model, elbo, (3, 56, 56), 5000, 5000) > needs[-1]
+
+
+def test_the_peak_counts_what_is_alive_at_one_moment():
+    def work():
+        first = torch.empty(1000, device="meta")
+        second = first + 1  # 8,000 bytes at once
+        del first
+        return second + 1  # again
+
+    assert peak_bytes(work) == 8000
 
 
 # A shell's `ulimit -v`, set where the libraries are loaded, so that what is left does not depend on their size.
@@ -184,11 +222,11 @@ def limited(project, room, *runs):
     ],
 )
 def test_a_run_that_memory_cannot_hold_says_what_would_fit_and_that_fits(project, pipeline, key, asked, hidden, room):
-    large = {"model__hidden_dim": hidden, "evaluate__importance_samples": 40, "train__epochs": 1}
-    before = ["--pipelines=ingest,train"] if pipeline != "train" else ["--pipeline=ingest"]
+    large = {"model__mlp__hidden_dim": hidden, "evaluate__importance_samples": 100, "train__epochs": 1}
+    before = ["--pipelines=ingest,train"] if pipeline != "train" else ["--pipelines=ingest"]
     assert project.invoke(*before, **large).exit_code == 0
     changed = large | {"train__resume": False} if pipeline == "train" else large
-    words = [f"--pipeline={pipeline}", as_params(**changed, **{key.replace(".", "__"): asked})]
+    words = [f"--pipelines={pipeline}", as_params(**changed, **{key.replace(".", "__"): asked})]
     ((status, said),) = limited(project, room, words)
     assert status == 1, said
     found = re.match(
@@ -204,32 +242,38 @@ def test_a_run_that_memory_cannot_hold_says_what_would_fit_and_that_fits(project
 
 @pytest.mark.slow
 def test_a_model_that_memory_cannot_hold_is_refused_by_its_sizes(project):
-    assert project.invoke("--pipeline=ingest").exit_code == 0
-    words = ["--pipeline=train", as_params(model__hidden_dim=65_536, model__latent_dim=4096)]
+    assert project.invoke("--pipelines=ingest").exit_code == 0
+    words = ["--pipelines=train", as_params(model__mlp__hidden_dim=65_536, model__latent_dim=4096)]
     ((status, said),) = limited(project, 10**9, words)
     assert status == 1
     assert re.match(
-        r"model.hidden_dim, model.latent_dim: 65,536 and 4,096 need about [0-9.]+ GB, and [01].[0-9] GB of "
-        r"memory are free. Choose a smaller model.\n",
+        r"model: one of the images at once needs about [0-9.]+ GB, and [01].[0-9] GB of memory are free. "
+        r"Choose a smaller model: ",
         said,
     ), said
     assert list(project.path("06_models").rglob("*.pt")) == []
 
 
 def test_default_sizes_pass_on_any_machine_that_runs_the_tests():
-    model = ModelConfig(name="vae", latent_dim=32, hidden_dim=512)
-    check_training(model, SHAPE, 60_000, 128, CPU)
-    with torch.random.fork_rng(devices=[]):
-        vae = VAE()
-    check_evaluation(
-        vae, 10_000, EvaluateConfig(importance_samples=5000, binarisation="dynamic", seed=0, chunk_size=2000)
-    )
-    check_generation(vae, 64)
+    model = model_config(latent_dim=32, mlp={"hidden_dim": 512})
+    check_training(model, objective_config(), SHAPE, 60_000, 128, MACHINE)
+    config = EvaluateConfig(importance_samples=5000, binarisation="dynamic", seed=0, chunk_size=2000)
+    check_evaluation(small(latent_dim=32, mlp={"hidden_dim": 512}), 10_000, config, CPU)
+    check_generation(small(latent_dim=32, mlp={"hidden_dim": 512}), 64, 400, CPU)
 
 
 def test_a_batch_is_never_larger_than_the_digits():
-    model = ModelConfig(name="vae", latent_dim=2, hidden_dim=4096)  # a million images would need 88 GB
-    check_training(model, SHAPE, 100, 1_048_576, CPU)
+    model = model_config(mlp={"hidden_dim": 4096})  # a million images would need 88 GB
+    check_training(model, objective_config(), SHAPE, 100, 1_048_576, MACHINE)
+
+
+def test_processes_of_one_machine_share_its_memory(monkeypatch):
+    model = model_config(mlp={"hidden_dim": 4096})
+    monkeypatch.setattr("vae_mnist.training.memory.available_memory", lambda _: 2 * 10**9)
+    check_training(model, objective_config(), SHAPE, 1000, 1000, MACHINE)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "100")
+    with pytest.raises(ConfigError, match="model: one of the images at once needs about "):
+        check_training(model, objective_config(), SHAPE, 1000, 1000, MACHINE)
 
 
 def test_free_memory_falls_by_what_is_taken():

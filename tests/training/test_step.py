@@ -1,23 +1,26 @@
-"""The compiled forward pass: the same losses but for rounding, the same promises, real compilers."""
+"""The compiled step: the same losses but for rounding, the same promises, real compilers."""
 
+import os
 import re
 
-import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from vae_mnist import VAE
 from vae_mnist.errors import NonFiniteLossError
+from vae_mnist.objectives import build_objective
 from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
 from vae_mnist.training.batches import Batch
 from vae_mnist.training.machine import resolve_precision
-from vae_mnist.training.step import CACHE, forward_pass
+from vae_mnist.training.step import CACHE, Compiled, Step, keep_code_at_home
 
 from ..helpers.compare import same
 from ..helpers.marks import slow_after
+from ..helpers.models import KINDS, objective_config, small
 from ..helpers.project import as_params
-from ..helpers.training import CPU, config, run
+from ..helpers.training import config, first, run
+
+CPU, NOW = torch.device("cpu"), torch.tensor(0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,62 +33,76 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def splits(sample_digits):
     train, test = sample_digits
-    return {"train": train["images"][:450], "test": test["images"][:100]}
+    return {"train": first(train, 450), "test": first(test, 100)}
 
 
-@pytest.fixture(scope="module")
-def model():
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return VAE()
+def batch(digits, count, samples=1):
+    noise = torch.randn(samples, count, 4, generator=torch.Generator().manual_seed(0))
+    return Batch(digits["images"][:count].float() / 255, digits["labels"][:count], noise, count)
 
 
-def batch(images):
-    pixels = images.float() / 255
-    return Batch(pixels, torch.randn(len(images), 32, generator=torch.Generator().manual_seed(0)), len(images))
+def step(precision="float32", objective=None, **kind):
+    made = build_objective(objective or objective_config(beta=4.0))
+    return Step(small(**kind), made, resolve_precision(precision, CPU))
 
 
-@pytest.mark.parametrize("precision", slow_after(1, ["float32", "bfloat16"]))
-def test_compiled_passes_give_the_same_losses_and_gradients(model, splits, precision):
-    gradients = []
+def test_a_step_gives_the_terms_of_its_model_and_objective(splits):
+    plain, given = step(), batch(splits["train"], 100)
+    expected = plain.objective(plain.model(given.images, given.noise), NOW)
+    assert same(list(plain(given, NOW)), list(expected))
+
+
+def test_all_that_training_changes_is_in_the_step():
+    names = {name.partition(".")[0] for name, _ in step(prior="flow").named_parameters()}
+    assert names == {"model"}
+    assert any("prior" in name for name, _ in step(prior="flow").named_parameters())
+
+
+@pytest.mark.parametrize("kind", slow_after(1, KINDS), ids=str)
+@pytest.mark.parametrize(
+    ("precision", "name"), slow_after(1, [("float32", "elbo"), ("bfloat16", "elbo"), ("float32", "iwae")])
+)
+def test_compiled_steps_give_the_same_losses_and_gradients(splits, kind, precision, name):
+    objective, found = objective_config(name=name), []
     for compiled in (False, True):
-        forward = forward_pass(model, 4.0, resolve_precision(precision, CPU), compiled=compiled)
-        terms = forward(batch(splits["train"][:100]))
-        model.zero_grad()
+        plain = step(precision, objective, **kind)
+        forward = Compiled(plain) if compiled else plain
+        terms = forward(batch(splits["train"], 100, plain.objective.samples), NOW)
         terms.loss.sum().backward()
-        gradients.append([*(term.detach() for term in terms), *(weight.grad for weight in model.parameters())])
-    tolerance = 1e-5 if precision == "float32" else 2e-2
-    for plain, fast in zip(*gradients, strict=True):
-        torch.testing.assert_close(fast, plain, rtol=tolerance, atol=tolerance * plain.abs().max().item())
+        found.append([*(term.detach() for term in terms[:3]), *(weight.grad for weight in plain.parameters())])
+    tolerance = 1e-5 if precision == "float32" else 3e-2
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, one, rtol=tolerance, atol=tolerance * one.abs().max().item())
 
 
 @pytest.mark.slow
-def test_one_size_is_compiled_and_the_last_batch_goes_the_plain_way(model, splits):
-    forward, plain = (forward_pass(model, 1.0, resolve_precision("float32", CPU), compiled=c) for c in (True, False))
-    forward(batch(splits["train"][:100]))
+def test_one_size_is_compiled_and_the_last_batch_goes_the_plain_way(splits):
+    plain = step()
+    forward = Compiled(plain)
+    forward(batch(splits["train"], 100), NOW)
     with torch.compiler.set_stance("fail_on_recompile"):
-        assert torch.equal(forward(batch(splits["train"][:50])).loss, plain(batch(splits["train"][:50])).loss)
-        forward(batch(splits["train"][:100]))
+        last = batch(splits["train"], 50)
+        assert torch.equal(forward(last, NOW).loss, plain(last, NOW).loss)
+        forward(batch(splits["train"], 100), torch.tensor(7))
 
 
 @pytest.mark.slow
 def test_a_compiled_run_goes_on_with_the_same_bits_and_also_plain(splits, tmp_path):
-    unbroken = run(splits, config(epochs=3, compile=True))[-1]
-    write_checkpoint(run(splits, config(epochs=2, compile=True))[-1], tmp_path / "c.pt")
+    unbroken = run(splits, config(epochs=3, compile=True))
+    write_checkpoint(unbroken[1], tmp_path / "c.pt")
     goes_on = run(splits, config(epochs=3, compile=True), checkpoint=read_checkpoint(tmp_path / "c.pt"))[-1]
-    assert same(unbroken, goes_on)
+    assert same(unbroken[-1], goes_on)
     plain = run(splits, config(epochs=3))[-1]
     mixed = run(splits, config(epochs=3), checkpoint=read_checkpoint(tmp_path / "c.pt"))[-1]
-    assert unbroken["config_hash"] == mixed["config_hash"] == plain["config_hash"]
-    for one, two, three in zip(plain["history"], mixed["history"], unbroken["history"], strict=True):
+    assert unbroken[-1].settings == mixed.settings == plain.settings
+    for one, two, three in zip(plain.history, mixed.history, unbroken[-1].history, strict=True):
         assert one["train_loss"] == pytest.approx(two["train_loss"], rel=1e-6)
         assert one["test_loss"] == pytest.approx(three["test_loss"], rel=1e-6)
 
 
 @pytest.mark.slow
 def test_a_compiled_step_that_breaks_is_named(splits):
-    """The epoch is trained again, and stops at the same step."""
-    with pytest.raises(NonFiniteLossError, match=r"learning rate 1e\+20, float32"):
+    with pytest.raises(NonFiniteLossError, match=r"step \d of 5: .*learning rate 1e\+20, float32"):
         run(splits, config(compile=True).model_copy(update={"learning_rate": 1e20}))
 
 
@@ -93,16 +110,17 @@ class Broken(nn.Module):
     """Fails for a reason that is not the compiler's."""
 
     @torch.compiler.disable
-    def forward(self, images, noise):
-        raise RuntimeError(f"can't allocate memory for {images.shape} and {noise.shape}")
+    def forward(self, batch, now):
+        raise RuntimeError(f"can't allocate memory for {batch.images.shape} at {now}")
 
 
+@pytest.mark.slow
 def test_what_fails_beside_the_compiler_is_not_laid_at_its_door(splits):
-    forward = forward_pass(Broken(), 1.0, resolve_precision("float32", CPU), compiled=True)
     with pytest.raises(RuntimeError, match="can't allocate memory"):
-        forward(batch(splits["train"][:10]))
+        Compiled(Broken())(batch(splits["train"], 10), NOW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("commands", "said"),
     [
@@ -111,7 +129,6 @@ def test_what_fails_beside_the_compiler_is_not_laid_at_its_door(splits):
     ],
     ids=["missing", "without room"],
 )
-@pytest.mark.slow
 def test_without_a_compiler_that_works_the_run_says_what_it_needs(project, tmp_path, commands, said):
     compiler = tmp_path / "g++"
     compiler.write_text(f'#!/bin/sh\n{commands}\nexec g++ "$@"\n')
@@ -124,20 +141,11 @@ def test_without_a_compiler_that_works_the_run_says_what_it_needs(project, tmp_p
     assert error.endswith("Use --params=train.compile=false.")
 
 
-@pytest.mark.slow
-def test_two_processes_compile_too_and_keep_their_code_in_the_users_own_folder(project, tmp_path, monkeypatch):
-    home, temporary = tmp_path / "home", tmp_path / "tmp"
-    home.mkdir()
-    temporary.mkdir()
+def test_compiled_code_is_kept_in_the_users_own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv(CACHE)
-    env = {"TORCH_HOME": str(home / "torch"), "TMPDIR": str(temporary)}
-    words = {"train__epochs": 2, "train__batch_size": 333}
-    compiled = as_params(run="compiled", train__compile=True, train__processes=2, **words)
-    assert project.kedro("run", "--pipelines=ingest,train", compiled, env=env).returncode == 0
-    assert project.invoke("--pipeline=train", run="plain", **words).exit_code == 0
-    one, two = (
-        pd.read_csv(project.path("07_model_output", name, "history.csv"))["test_loss"] for name in ("compiled", "plain")
-    )
-    assert one.to_numpy() == pytest.approx(two.to_numpy(), rel=1e-4)
-    assert any(path.is_file() for path in (home / "torch" / "inductor").rglob("*"))
-    assert not any(path.is_file() for path in temporary.rglob("*"))
+    keep_code_at_home()
+    assert os.environ[CACHE] == str(tmp_path / "torch" / "inductor")
+    monkeypatch.setenv(CACHE, str(tmp_path / "elsewhere"))
+    keep_code_at_home()
+    assert os.environ[CACHE] == str(tmp_path / "elsewhere")

@@ -2,11 +2,12 @@
 
 import os
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
 
 NAME_BYTES, PATH_BYTES = 255, 3072  # Linux takes 255 and 4,096, and longer names lie below the folder
 
@@ -35,18 +36,63 @@ class IngestConfig(ParameterGroup):
     validation_size: Annotated[int, Field(ge=0, le=10**9)]
 
 
-class ModelConfig(ParameterGroup):
-    """Which model to build; the image size follows from the data."""
+class MlpConfig(ParameterGroup):
+    """One hidden layer a side."""
 
-    name: Literal["vae"]
+    hidden_dim: Width
+
+
+class ConvConfig(ParameterGroup):
+    """Convolutions, each of which halves height and width; the decoder mirrors them."""
+
+    # YAML has lists only
+    channels: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8, strict=False)]
+    hidden_dim: Width
+
+
+class FlowConfig(ParameterGroup):
+    """RealNVP couplings between the codes and a standard normal."""
+
+    couplings: Annotated[int, Field(ge=1, le=64)]
+    hidden_dim: Width
+
+
+class ModelConfig(ParameterGroup):
+    """Which model to build: a choice a part, and a sub-group a choice; the image's shape follows from the data."""
+
     latent_dim: Annotated[int, Field(ge=1, le=4096)]
-    hidden_dim: Annotated[int, Field(ge=1, le=65_536)]
+    network: Literal["mlp", "conv"]
+    mlp: MlpConfig
+    conv: ConvConfig
+    prior: Literal["normal", "flow"]
+    flow: FlowConfig
+    likelihood: Literal["bernoulli"]
+
+    @model_validator(mode="after")
+    def _a_flow_couples_two_halves(self) -> Self:
+        if self.prior == "flow" and self.latent_dim == 1:
+            raise ValueError("model.latent_dim: expected at least 2 with model.prior=flow, got 1.")
+        return self
+
+
+class IwaeConfig(ParameterGroup):
+    """The importance-weighted bound as an objective."""
+
+    samples: Annotated[int, Field(ge=1, le=1000)]
 
 
 class ObjectiveConfig(ParameterGroup):
-    """What training minimises: reconstruction + beta x KL, in nats per image."""
+    """What training minimises, in nats per image."""
 
+    name: Literal["elbo", "iwae"]
     beta: Annotated[float, Field(ge=0.0, le=10_000.0)]
+    iwae: IwaeConfig
+
+    @model_validator(mode="after")
+    def _beta_weighs_the_kl_of_the_elbo(self) -> Self:
+        if self.name == "iwae" and self.beta != 1:
+            raise ValueError(f"objective.beta: expected 1.0 with objective.name=iwae, got {self.beta:g}.")
+        return self
 
 
 class TrainConfig(ParameterGroup):
@@ -68,8 +114,12 @@ class TrainConfig(ParameterGroup):
     ]
     seed: Seed
     resume: bool
+    keep: (
+        Literal["all"]
+        | Annotated[int, Field(ge=1, le=10**9)]
+        | Annotated[str, _text(r"every-[1-9][0-9]{0,8}", "all, a number, or every-10 (or another number)")]
+    )
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
-    processes: Annotated[int, Field(ge=1, le=64)]
     compile: bool
 
 

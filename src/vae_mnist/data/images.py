@@ -35,14 +35,14 @@ def check_digits(digits: Digits, what: str) -> None:
     if digits.keys() != {"images", "labels"}:
         raise DataError(
             f"{what}: expected the tensors images and labels, got {', '.join(sorted(digits)[:5]) or 'none'}. "
-            "Run kedro run --pipeline=ingest again."
+            "Run kedro run --pipelines=ingest again."
         )
     images, labels = digits["images"], digits["labels"]
     ok = images.dtype == torch.uint8 and images.ndim == 4 and labels.dtype == torch.int64  # noqa: PLR2004
     if not ok or labels.shape != images.shape[:1]:
         raise DataError(
             f"{what}: expected images (N, 1, H, W) uint8 and labels (N,) int64, got {tuple(images.shape)} "
-            f"{images.dtype} and {tuple(labels.shape)} {labels.dtype}. Run kedro run --pipeline=ingest again."
+            f"{images.dtype} and {tuple(labels.shape)} {labels.dtype}. Run kedro run --pipelines=ingest again."
         )
 
 
@@ -73,6 +73,16 @@ def digits_sha256(digits: Digits) -> str:
     for tensor in (digits["images"], digits["labels"]):
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
+
+
+def check_some(images: Tensor) -> None:
+    """Refuse an empty set.
+
+    Raises:
+        InputError: there are no images.
+    """
+    if len(images) == 0:
+        raise InputError("images: expected at least one, got none.")
 
 
 def as_pixels(images: Tensor) -> Tensor:
@@ -124,45 +134,3 @@ def binarise(images: Tensor, seed: int) -> tuple[Tensor, str]:
         part = images[start : start + 10_000]
         drawn[start : start + 10_000] = (torch.rand(part.shape, generator=generator) * 255 < part) * 255
     return drawn, hashlib.sha256(drawn.numpy().data).hexdigest()
-
-
-def data_card(raw: RawDigits, train: Digits, validation: Digits, test: Digits) -> dict[str, Any]:
-    """Say which digits these are: name, counts, source, checksums (JSON)."""
-    splits = {"train": train, "validation": validation, "test": test}
-    counts = {split: len(digits["labels"]) for split, digits in splits.items()}
-    return {
-        "name": raw.name,
-        "title": _title(raw.name, counts),
-        "source": raw.source,
-        "counts": counts,
-        "image_shape": list(train["images"].shape[1:]),
-        "class_counts": {
-            split: torch.bincount(digits["labels"], minlength=10).tolist() for split, digits in splits.items()
-        },
-        # NumPy adds up in pieces, where torch would first widen every pixel to eight bytes.
-        "train_pixel_mean": round(float(train["images"].numpy().mean(dtype="float64")) / 255, 6),
-        "sha256": {split: digits_sha256(digits) for split, digits in splits.items()},
-        "files": raw.files,
-    }
-
-
-def check_data_card(card: Any) -> dict[str, Any]:  # noqa: ANN401
-    """The data card, if it is one.
-
-    Raises:
-        DataError: naming what it lacks.
-    """
-    if isinstance(card, dict):
-        checksums = card.get("sha256")
-        complete = isinstance(checksums, dict) and {"train", "validation", "test"} <= checksums.keys()
-        if complete and "title" in card:
-            return card
-    raise DataError(
-        "data_card: expected a title and the sha256 of train, validation and test digits; they are not all there. "
-        "Run kedro run --pipeline=ingest again."
-    )
-
-
-def _title(name: str, counts: dict[str, int]) -> str:
-    held_out = f" + {counts['validation']:,} validation" if counts["validation"] else ""
-    return f"{name}: {counts['train']:,} training{held_out} + {counts['test']:,} test digits"

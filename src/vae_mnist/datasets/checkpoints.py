@@ -22,17 +22,17 @@ _NAME = re.compile(r"vae_epoch_(\d+)\.pt")
 Partitions = dict[str, Callable[[], Checkpoint | None]]
 
 
-class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint | Callable[[], Checkpoint]], Partitions]):
+class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint | Callable[[], Checkpoint] | None], Partitions]):
     """{"vae_epoch_001": checkpoint, …} <-> vae_epoch_001.pt, …; loading gives one function per file, oldest first.
 
-    Saving epoch e ends the run at epoch e: later epochs, left by an earlier training of the same name, go first.
-    So a folder never holds epochs of two trainings.
+    Saving epoch e first removes the epochs after e, which an earlier training of the same name has left: a folder never
+    holds epochs of two trainings. A value of None removes that checkpoint.
 
     Args:
         path: the folder.
-        required: True raises for a folder without checkpoints and for a damaged one; False is for going on with a run:
-            no checkpoint gives {}, and a damaged one is set aside when it is read, with a warning, for the newest
-            whole one before it, or None.
+        required: True raises for a folder without checkpoints and for a damaged one; False is for resuming a run: no
+            checkpoint gives {}, and a damaged one is renamed when it is read, with a warning, for the newest undamaged
+            one before it, or None.
         metadata: for Kedro-Viz.
     """
 
@@ -55,32 +55,39 @@ class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint | Callable[[], Che
         paths = list(found.values())
         return {path.stem: partial(_newest_whole, paths[: place + 1]) for place, path in enumerate(paths)}
 
-    def save(self, data: dict[str, Checkpoint | Callable[[], Checkpoint]]) -> None:
-        """Write each checkpoint, whole or not at all; one that is a function is taken when its turn comes.
+    def save(self, data: dict[str, Checkpoint | Callable[[], Checkpoint] | None]) -> None:
+        """Write each checkpoint, whole or not at all, then remove those that are None and still there.
+
+        A function is called when its turn comes.
 
         Raises:
-            CheckpointError: the epoch before it is gone, or its name is another epoch's.
+            CheckpointError: the epoch before is gone, a name is not that of its epoch, or the newest is to be removed.
             WriteError: the disk is full, read-only, forbidden or gone.
         """
         for name, value in data.items():
-            checkpoint = value() if callable(value) else value
-            epoch = checkpoint["epoch"]
-            if name != checkpoint_name(epoch):
-                raise CheckpointError(f"expected the name {checkpoint_name(epoch)} for epoch {epoch}, got {name!r}.")
-            found = self._found()
-            if epoch > 1 and epoch - 1 not in found:
-                raise CheckpointError(
-                    f"expected {checkpoint_name(epoch - 1)}.pt under {self._path} as epoch {epoch} was to be written, "
-                    f"found {', '.join(path.name for path in found.values()) or 'no checkpoints'}: files were moved or "
-                    f"deleted while the run went on. Epoch {epoch} was not written, and what is still there is whole. "
-                    "Put the files back, or leave them, and start kedro run again: it goes on from the newest there is."
-                )
-            # Newest first: a crash in between leaves the beginning of the old training, not a mixture.
-            for later, path in sorted(found.items(), reverse=True):
-                if later > epoch:
-                    with plain_write_errors(path, "removed"):
-                        path.unlink()
-            write_checkpoint(checkpoint, self._path / f"{name}.pt")
+            if value is not None:
+                self._write(name, value() if callable(value) else value)
+        found = self._found()
+        for path in (path for path in found.values() if path.stem in data and data[path.stem] is None):
+            if path == found[max(found)]:
+                raise CheckpointError(f"{path}: expected another checkpoint to remove: it is the newest of its run.")
+            _remove(path)
+
+    def _write(self, name: str, checkpoint: Checkpoint) -> None:
+        epoch, found = checkpoint.epoch, self._found()
+        if name != checkpoint_name(epoch):
+            raise CheckpointError(f"expected the name {checkpoint_name(epoch)} for epoch {epoch}, got {name!r}.")
+        if epoch > 1 and epoch - 1 not in found:
+            raise CheckpointError(
+                f"expected {checkpoint_name(epoch - 1)}.pt under {self._path} when writing epoch {epoch}, found "
+                f"{', '.join(path.name for path in found.values()) or 'no checkpoints'}: files were moved or deleted "
+                f"during the run. Epoch {epoch} was not written, and what is still there is whole. Put the files back, "
+                "or leave them, and start kedro run again: it resumes from the newest there is."
+            )
+        # Newest first: a crash in between leaves the beginning of the old training, not a mixture.
+        for later in sorted((later for later in found if later > epoch), reverse=True):
+            _remove(found[later])
+        write_checkpoint(checkpoint, self._path / f"{name}.pt")
 
     def missing(self) -> str:
         """What to say when there are no checkpoints."""
@@ -97,8 +104,13 @@ class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint | Callable[[], Che
         return {"path": self._path.as_posix(), "required": self._required}
 
 
+def _remove(path: Path) -> None:
+    with plain_write_errors(path, "removed"):
+        path.unlink(missing_ok=True)
+
+
 def _newest_whole(paths: list[Path]) -> Checkpoint | None:
-    """The last checkpoint that is whole; damaged ones after it are set aside."""
+    """Newest undamaged checkpoint; later damaged ones are renamed."""
     for path in reversed(paths):
         try:
             return read_checkpoint(path)

@@ -28,7 +28,7 @@ MAX_RATIO = 200
 # Bytes in flight while a file is read.
 PIECE = 2**20
 
-FIX = "Delete it (or put a good copy in its place) and run kedro run --pipeline=ingest again."
+FIX = "Delete it (or put a good copy in its place) and run kedro run --pipelines=ingest again."
 UNPACK = "If it is genuine, unpack it yourself and put the unpacked file in its place."
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}

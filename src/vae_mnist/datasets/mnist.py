@@ -118,7 +118,7 @@ def download(root: Path) -> RawDigits:
     if lock is None:
         raise DataError(
             f"{root / '.download.lock'}: expected another process to end its download within {LOCK_SECONDS:g} s, it "
-            "still holds the lock. Stop it and run kedro run --pipeline=ingest again."
+            "still holds the lock. Stop it and run kedro run --pipelines=ingest again."
         )
     with ExitStack() as held, plain_write_errors(folder):
         held.callback(lock.release)

@@ -1,1 +1,8 @@
-"""What is minimised."""
+"""What is minimised: nats per image, summed over pixels and latent dimensions."""
+
+from .build import build_objective
+from .elbo import Elbo
+from .iwae import Iwae, importance_weighted_nll
+from .terms import Objective, Terms
+
+__all__ = ["Elbo", "Iwae", "Objective", "Terms", "build_objective", "importance_weighted_nll"]

@@ -4,13 +4,12 @@ No pyplot, no global style, no clock: the same data make the same file.
 """
 
 from .animation import animation
-from .captions import LOSS_NOTE, Caption
+from .captions import Caption
 from .curves import interactive_loss_curves, loss_curves
 from .grids import interpolation_strips, reconstruction_grid, sample_grid, traversal_grid
 from .latent import latent_map
 
 __all__ = [
-    "LOSS_NOTE",
     "Caption",
     "animation",
     "interactive_loss_curves",

@@ -1,12 +1,9 @@
 """The words on every figure: what it shows, of which run, on which data."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-LOSS_NOTE = (
-    "grey pixels as Bernoulli means: an upper bound on the NLL of dynamically binarised images, "
-    "no density of grey images"
-)
+from ..storage.records import DataCard
 
 
 class Caption(NamedTuple):
@@ -18,7 +15,7 @@ class Caption(NamedTuple):
 
     @classmethod
     def of(
-        cls, title: str, run: str, dataset: Mapping[str, Any], row: Mapping[str, float] | None = None, note: str = ""
+        cls, title: str, run: str, dataset: DataCard, row: Mapping[str, float] | None = None, note: str = ""
     ) -> "Caption":
         """Caption for a run.
 
@@ -33,10 +30,10 @@ class Caption(NamedTuple):
         if row is not None:
             subtitle += f"  ·  epoch {row['epoch']:.0f}  ·  test loss {row['test_loss']:.2f} nats per image"
             subtitle += f"  ·  beta {row['beta']:g}" if row["beta"] != 1 else ""
-        sha256 = dataset["sha256"]
+        sha256 = dataset.sha256
         footer = (
-            f"{dataset['title']} ({dataset['source']})\n"
+            f"{dataset.title} ({dataset.source})\n"
             f"sha256 of digits: training {sha256['train'][:12]}…, test {sha256['test'][:12]}…"
         )
-        footer += f"\nLosses in nats per image; {note}." if note else ""
+        footer += f"\nLosses: {note}." if note else ""
         return cls(title, subtitle, footer)

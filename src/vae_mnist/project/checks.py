@@ -73,9 +73,9 @@ def machine_of(pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[str, A
     """
     if "params:train" not in pipeline.inputs():
         return {}
-    from ..training.machine import machine_facts
+    from ..training.machine import machine_facts, resolve_machine
 
-    return machine_facts(TrainConfig.model_validate(parameters["train"]))
+    return machine_facts(resolve_machine(TrainConfig.model_validate(parameters["train"])))
 
 
 def _asynchronous() -> bool:

@@ -1,9 +1,14 @@
 """The closing words of a run: what was done, where it lies, and what to type next."""
 
+from typing import TYPE_CHECKING
+
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
 from .places import SHARED, folder, shown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def closing_words(pipeline: Pipeline, catalog: DataCatalog) -> str:
@@ -17,17 +22,12 @@ def closing_words(pipeline: Pipeline, catalog: DataCatalog) -> str:
     lines = [f"run        {catalog.load('params:run')}"]
     if not SHARED.isdisjoint(pipeline.datasets()) and catalog.exists("data_card"):
         card = catalog.load("data_card")
-        lines.append(f"data       {card['title']} ({card['source']})")
+        lines.append(f"data       {card.title} ({card.source})")
     if "history" in outputs and catalog.exists("history"):
         history = catalog.load("history")
         last = history.iloc[-1]
         lines.append(f"epochs     {len(history)}")
-        weight = "" if last["beta"] == 1 else f"{last['beta']:g} x "
-        lines += [
-            f"{split:<5} loss {last[f'{split}_loss']:.2f} nats per image = bce {last[f'{split}_bce']:.2f} "
-            f"+ {weight}kld {last[f'{split}_kld']:.2f}"
-            for split in ("train", "test")
-        ]
+        lines += [f"{split:<5} {_loss(last, split)}" for split in ("train", "test")]
     if "generated_grid" in outputs:
         lines.append(f"pictures   {shown(folder(catalog, 'generated_grid'))}")
     elif "newest_samples" in outputs:
@@ -39,3 +39,13 @@ def closing_words(pipeline: Pipeline, catalog: DataCatalog) -> str:
     elif "data_card" in outputs:
         lines.append("next       kedro run --pipelines=train")
     return "\n".join(lines)
+
+
+def _loss(row: "pd.Series[float]", split: str) -> str:
+    """The loss and its parts; those of an importance-weighted bound do not add up to it."""
+    distortion = str(row.index[2]).removeprefix("train_")
+    loss, first, second = (row[f"{split}_{name}"] for name in ("loss", distortion, "kld"))
+    weight = "" if row["beta"] == 1 else f"{row['beta']:g} x "
+    parts = f"{distortion} {first:.2f} + {weight}kld {second:.2f}"
+    added = abs(first + row["beta"] * second - loss) < 1e-3 * loss
+    return f"loss {loss:.2f} nats per image {f'= {parts}' if added else f'(plain bound: {parts})'}"

@@ -3,6 +3,7 @@
 import logging
 import threading
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
@@ -12,6 +13,9 @@ from ..storage.atomic import remove_leftovers
 from .lock import hold, now
 from .places import SHARED, folder, location, shown
 from .record import Data, RunRecord, read_records, save_records
+
+if TYPE_CHECKING:
+    from ..storage.records import DataCard  # imports torch
 
 logger = logging.getLogger(__name__)
 
@@ -53,16 +57,13 @@ class OpenRun:
         if not SHARED.isdisjoint(pipeline.inputs()) and self._catalog.exists("data_card"):
             self.note_digits(self._catalog.load("data_card"))
 
-    def note_digits(self, card: object) -> None:
+    def note_digits(self, card: "DataCard") -> None:
         """Record which digits are used.
 
         Raises:
-            DataError: the card is damaged, or the digits are not those of before.
+            DataError: they are not those of before.
         """
-        from ..data.images import check_data_card
-
-        checked = check_data_card(card)
-        data, before = Data(title=checked["title"], sha256=checked["sha256"]), self.record.data
+        data, before = Data(title=card.title, sha256=dict(card.sha256)), self.record.data
         if before not in (None, data):
             raise DataError(
                 f"data_card: expected the digits that this run began with ({before.title}), found others "

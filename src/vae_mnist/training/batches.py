@@ -1,4 +1,4 @@
-"""Seeded minibatches over digits that stay on the device."""
+"""Seeded minibatches of images that stay on the device."""
 
 from collections.abc import Iterable, Iterator
 from math import ceil
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data.images import as_pixels
+from ..data.images import Digits, as_pixels
 from .team import ALONE, Team
 
 
@@ -16,42 +16,54 @@ class Batch(NamedTuple):
     """One step's input."""
 
     images: Tensor  # (B, C, H, W) float32 in [0, 1]
-    noise: Tensor  # (B, Z) standard normal, one row per image
+    labels: Tensor  # (B,) int64; a model that is not conditional ignores them
+    noise: Tensor  # (S, B, D) standard normal
     total: int  # images in the whole batch, of which a team's process has a part
 
 
 class Batches:
     """Each iteration is one epoch: a new order, every image once, the last batch ragged.
 
-    Order and noise come from one CPU generator and are drawn as the epoch starts, so they are the same on every
-    device, and its state alone says where training goes on.
+    Order and noise come from one CPU generator, so they are the same on every device, and its state alone says where
+    training goes on.
 
     Args:
-        images: (N, C, H, W) uint8, on the device that trains.
-        noise_dim: Z.
+        digits: images (N, C, H, W) uint8 and labels (N,), on the device that trains.
+        samples: S.
+        noise_dim: D.
         batch_size: B.
         generator: on the CPU, in one state in all processes of a team.
         team: that share each batch; noise belongs to an image, not to the process that has it.
     """
 
     def __init__(
-        self, images: Tensor, noise_dim: int, batch_size: int, generator: torch.Generator, team: Team = ALONE
+        self,
+        digits: Digits,
+        samples: int,
+        noise_dim: int,
+        batch_size: int,
+        generator: torch.Generator,
+        team: Team = ALONE,
     ) -> None:
-        self.images = images
+        self.digits = digits
+        self.samples = samples
         self.noise_dim = noise_dim
         self.batch_size = batch_size
         self.generator = generator
         self.team = team
 
     def __len__(self) -> int:
-        return ceil(len(self.images) / self.batch_size)
+        return ceil(len(self.digits["images"]) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        count, device = len(self.images), self.images.device
-        order = torch.randperm(count, generator=self.generator).to(device)
-        noise = torch.randn(count, self.noise_dim, generator=self.generator).to(device)
-        for chosen, drawn in zip(order.split(self.batch_size), noise.split(self.batch_size), strict=True):
-            yield Batch(as_pixels(self.images[self.team.share(chosen)]), self.team.share(drawn), len(chosen))
+        images, labels = self.digits["images"], self.digits["labels"]
+        order = torch.randperm(len(images), generator=self.generator).to(images.device)
+        for whole in order.split(self.batch_size):
+            noise = torch.randn(self.samples, len(whole), self.noise_dim, generator=self.generator)
+            part = self.team.share(whole)
+            yield Batch(
+                as_pixels(images[part]), labels[part], self.team.share(noise, dim=1).to(images.device), len(whole)
+            )
 
 
 def progress_bar(batches: Iterable[Batch], epoch: int) -> Iterable[Batch]:

@@ -1,30 +1,30 @@
-"""Where training runs, and in which arithmetic."""
+"""Where a model computes, with how many threads, and in which arithmetic."""
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from time import perf_counter
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal, NamedTuple
 
-import psutil
 import torch
 
 from ..config.parameters import TrainConfig
 from ..errors import ConfigError
 
-CROWDED = 0.5  # of a CPU that a thread has to do without
-
 
 class Precision(NamedTuple):
-    """The arithmetic of the forward pass; parameters and losses are float32 in all of them."""
+    """The arithmetic of a pass; parameters and losses are float32 in all of them."""
 
     name: str
-    autocast: torch.dtype | None  # None: float32 throughout, but for the products of tf32
+    dtype: torch.dtype | None  # of autocast; None: float32 throughout, but for the products of tf32
 
     @property
     def scaled(self) -> bool:
         """Whether small gradients would vanish without a gradient scaler."""
-        return self.autocast is torch.float16
+        return self.dtype is torch.float16
+
+    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+        """Let PyTorch choose the type of each operation in the block."""
+        return torch.autocast(device.type, self.dtype, enabled=self.dtype is not None)
 
     @contextmanager
     def products(self) -> Iterator[None]:
@@ -37,21 +37,64 @@ class Precision(NamedTuple):
             torch.set_float32_matmul_precision(before)
 
 
+class Machine(NamedTuple):
+    """What `train.device`, `train.precision` and `train.threads` mean here; all pipelines use it."""
+
+    device: torch.device
+    precision: Precision
+    threads: int  # of the CPU
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Compute with these threads and products in the block."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            with self.precision.products():
+                yield
+        finally:
+            torch.set_num_threads(before)
+
+    @contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Compute passes that no gradient follows, in this precision."""
+        with self.at_work(), self.precision.autocast(self.device):
+            yield
+
+
+def resolve_machine(config: TrainConfig) -> Machine:
+    """What this machine offers of what is asked for.
+
+    Raises:
+        ConfigError: the device or precision cannot be had here.
+    """
+    device = resolve_device(config.device)
+    return Machine(device, resolve_precision(config.precision, device), thread_count(config.threads))
+
+
 def resolve_device(name: str) -> torch.device:
-    """The device of `train.device`.
+    """The device of `train.device`; of the processes that torchrun starts, each has a card of its own.
 
     Raises:
         ConfigError: this machine or this build of torch has no such device.
     """
+    processes, rank = (
+        int(os.environ.get(key, default)) for key, default in (("LOCAL_WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
     if name == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device, cards = torch.device(name), torch.cuda.device_count()
+    if device.type == "cuda" and processes > 1:
+        if name != "cuda":
+            raise ConfigError(
+                f"train.device: expected cuda, for {processes} processes with a card each, got {name!r}. "
+                "Use --params=train.device=cuda."
+            )
+        device = torch.device("cuda", rank)
+    if device.type == "cuda" and (device.index or 0) >= cards:
         raise ConfigError(
-            f"train.device: expected one of the {torch.cuda.device_count()} CUDA cards that torch {torch.__version__} "
-            f"sees here, got {name!r}. Use --params=train.device=cpu or auto."
+            f"train.device: expected one of the {cards} CUDA cards that torch {torch.__version__} sees here, got "
+            f"{str(device)!r}. Use fewer processes, or --params=train.device=cpu or auto."
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ConfigError(
@@ -66,8 +109,7 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     Raises:
         ConfigError: the device does not offer it.
     """
-    # Emulated bfloat16 is slower than float16.
-    has_bfloat16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    has_bfloat16 = device.type == "cuda" and _has_bfloat16(device)
     if name == "auto":
         name = "float32" if device.type != "cuda" else "bfloat16" if has_bfloat16 else "float16"
     if name == "bfloat16" and device.type == "cuda" and not has_bfloat16:
@@ -89,6 +131,11 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     return Precision(name, dtypes[name])
 
 
+def _has_bfloat16(card: torch.device) -> bool:
+    with torch.cuda.device(card):  # PyTorch answers for the current one
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))  # emulation is slower than float16
+
+
 def thread_count(threads: int | Literal["auto"]) -> int:
     """CPU threads of `train.threads`.
 
@@ -103,72 +150,13 @@ def thread_count(threads: int | Literal["auto"]) -> int:
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let torch use so many CPU threads in the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-class Neighbours:
-    """What other processes do on the CPUs that this one may use, from here on."""
-
-    def __init__(self) -> None:
-        self._seen = self._seconds()
-
-    def busy(self) -> float:
-        """How many CPUs other processes have kept busy since the last look."""
-        before, self._seen = self._seen, self._seconds()
-        wall, others = (now - then for now, then in zip(self._seen, before, strict=True))
-        return max(0.0, others / wall) if wall else 0.0
-
-    @staticmethod
-    def _seconds() -> tuple[float, float]:
-        """The time, and the CPU seconds that other processes have had so far."""
-        this = psutil.Process()
-        times = psutil.cpu_times(percpu=True)
-        mine = (process.cpu_times() for process in [this, *this.children(recursive=True)])
-        work = sum(cpu.user + cpu.nice + cpu.system for cpu in (times[number] for number in _cpus()))
-        return perf_counter(), work - sum(each.user + each.system for each in mine)
-
-
-def crowded(busy: float, config: TrainConfig) -> str | None:
-    """What to say to somebody whose threads have to wait for CPUs; None if they need not.
-
-    Args:
-        busy: CPUs that other processes use.
-        config: threads, processes.
-    """
-    threads, cpus = thread_count(config.threads), len(_cpus())
-    if threads == 1 or cpus - busy > config.processes * threads - CROWDED:
-        return None
-    return (
-        f"other processes keep {busy:.1f} of {cpus} CPUs busy. {threads} threads that wait for each other then take "
-        "several times as long; one does not: --params=train.threads=1"
-    )
-
-
-def _cpus() -> list[int]:
-    this = psutil.Process()
-    # macOS has no affinity.
-    return this.cpu_affinity() if hasattr(this, "cpu_affinity") else list(range(psutil.cpu_count() or 1))
-
-
-def machine_facts(config: TrainConfig) -> dict[str, Any]:
-    """What decides, beside parameters and digits, which bits training gives: for the run's record.
-
-    Raises:
-        ConfigError: the device or precision cannot be had here.
-    """
-    device = resolve_device(config.device)
+def machine_facts(machine: Machine) -> dict[str, Any]:
+    """What decides, beside parameters and digits, which bits training gives: for the run's record."""
+    device = machine.device
     return {
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "precision": resolve_precision(config.precision, device).name,
-        "threads": thread_count(config.threads),
+        "precision": machine.precision.name,
+        "threads": machine.threads,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }

@@ -1,85 +1,107 @@
-"""What fits into memory: how much is free, and how much training, evaluation and generation would take."""
+"""What fits into memory: how much is free, and how much training, evaluation and generation would take.
 
-from collections.abc import Iterator, Sequence
+A model's passes run on the meta device, where tensors have shapes and no bytes, so that any model can be counted.
+"""
+
+import copy
+import os
+import weakref
+from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
 
 import psutil
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from ..config.parameters import EvaluateConfig, ModelConfig
+from ..config.parameters import EvaluateConfig, ModelConfig, ObjectiveConfig
 from ..errors import ConfigError
-from ..models import VAE
-
-# Bytes an image takes for each of its pixels, hidden and latent dimensions. Upper bounds, rounded up from measured
-# peaks; tests/training/test_memory.py holds them to new measurements.
-TRAINED = (24, 16, 56)  # a step forth and back
-DECODED = (20, 12, 24)  # a pass without gradients
+from ..measures.bounds import BATCH_SIZE
+from ..models import VAE, Pass, build_model
+from ..objectives import build_objective
+from ..sampling import CHUNK
+from .machine import Machine
 
 # Bytes a parameter takes: weight, gradient and two moments of Adam; weight and moments again in a snapshot, in the
 # bytes of its file, and in the checkpoint gone on from; one for what the allocator keeps.
-PARAMETER = 14 * 4
-
-_WEIGHT = 4 * 4  # bytes of an importance weight, and of what its logarithm and sum need
-_MEASURED = 1000  # images in one piece of a test loss
+_PARAMETER = 14 * 4
+_SPARE = 2.0  # what allocators and convolutions take beside the tensors; tests hold it to measured peaks
 _BINARISED = 10_000  # images binarised in one piece, 17 bytes a pixel
-_DECODED = 4096  # codes decoded in one piece
-_SHOWN, _PICTURE = 400, 1_300_000  # digits on one page, and bytes that each takes while the page is written
+_PICTURE = 1_300_000  # bytes that each digit on a page takes while the page is written
 _THREADS = 2**28  # bytes of addresses that new threads reserve and hardly use; `ulimit -v` counts them
 
 
-class Sizes(NamedTuple):
-    """What a network's memory depends on."""
+class _Peak(TorchDispatchMode):
+    """Adds up the bytes of tensors that are alive at one moment."""
 
-    pixels: int
-    hidden_dim: int
-    latent_dim: int
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+        self._alive: dict[int, int] = {}
 
-    @classmethod
-    def of(cls, model: ModelConfig | VAE, image_shape: Sequence[int]) -> "Sizes":
-        """Sizes of a model that is built, or is to be."""
-        return cls(prod(image_shape), model.hidden_dim, model.latent_dim)
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers are trained; biases are left out."""
-        return self.hidden_dim * (2 * self.pixels + 3 * self.latent_dim)
-
-    def image(self, rates: Sequence[int]) -> int:
-        """Bytes an image takes at these rates."""
-        return sum(size * rate for size, rate in zip(self, rates, strict=True))
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN204 PyTorch's signature
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in self._alive:  # noqa: SLF001
+                storage = tensor.untyped_storage()
+                self._alive[storage._cdata] = storage.nbytes()  # noqa: SLF001
+                weakref.finalize(storage, self._alive.pop, storage._cdata)  # noqa: SLF001
+                self.bytes = max(self.bytes, sum(self._alive.values()))
+        return result
 
 
-class Need(NamedTuple):
-    """Bytes that some work takes at its peak."""
-
-    fixed: int  # whatever is chosen
-    each: int  # for each image at once
-
-    def of(self, count: int) -> int:
-        """Bytes for so many images at once."""
-        return self.fixed + count * self.each
+def peak_bytes(work: Callable[[], object]) -> int:
+    """The most bytes that the tensors of some work take at one moment."""
+    with _Peak() as peak:
+        work()
+    return int(peak.bytes)
 
 
-def training_need(sizes: Sizes, count: int) -> Need:
-    """What training on `count` digits takes, a batch at a time."""
-    # Digits, their order and the noise of an epoch are on the device as a whole.
-    epoch = count * (sizes.pixels + 8 + 4 * sizes.latent_dim)
-    tested = min(count, _MEASURED) * sizes.image(DECODED)
-    return Need(PARAMETER * sizes.parameters + epoch + tested, sizes.image(TRAINED))
+def training_need(
+    model: ModelConfig, objective: ObjectiveConfig, image_shape: tuple[int, ...], count: int, batch_size: int
+) -> int:
+    """Bytes that training on `count` images of shape (C, H, W) takes at its peak, checkpoints included."""
+    with torch.device("meta"):
+        network, minimised = build_model(model, image_shape), build_objective(objective)
+
+    def step(images: int, *, train: bool) -> None:
+        pixels = torch.empty(images, *image_shape, device="meta")
+        noise = torch.empty(minimised.samples, images, network.noise_dim, device="meta")
+        with torch.set_grad_enabled(train):
+            terms = minimised(network(pixels, noise), torch.tensor(0))
+            if train:
+                terms.loss.sum().backward()
+
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    digits = count * (prod(image_shape) + 2 * 8)  # with label and place in the epoch's order
+    measured = peak_bytes(lambda: step(min(count, BATCH_SIZE) // minimised.samples + 1, train=False))
+    trained = peak_bytes(lambda: step(batch_size, train=True))
+    return digits + _PARAMETER * parameters + int(_SPARE * max(trained, measured))
 
 
-def evaluation_need(sizes: Sizes, count: int, samples: int) -> Need:
-    """What an evaluation on `count` digits takes, a chunk at a time."""
-    means = 3 * 4 * count * sizes.latent_dim  # in pieces, in one, and as squares for their variance
-    tested = min(count, _MEASURED) * sizes.image(DECODED) + min(count, _BINARISED) * 17 * sizes.pixels
-    return Need(means + tested + _WEIGHT * samples, sizes.image(DECODED))
+def evaluation_need(model: VAE, count: int, samples: int, chunk_size: int) -> int:
+    """Bytes that an evaluation on `count` images takes at its peak, `samples` posterior samples each."""
+    shape = model.image_shape
+    network = _on_meta(model)
+    images, each = max(1, chunk_size // samples), min(samples, chunk_size)
+    weighted = peak_bytes(lambda: _decoded(network, each, min(images, count)))
+    tested = peak_bytes(lambda: _decoded(network, 1, min(count, BATCH_SIZE)))
+    binarised = count * prod(shape) + min(count, _BINARISED) * 17 * prod(shape)
+    means = 2 * 4 * count * model.latent_dim  # and as squares for their variance
+    weights = 4 * 4 * samples * images  # each, and what their logarithm and sum need
+    return means + binarised + weights + int(_SPARE * max(weighted, tested))
 
 
-def generation_need(sizes: Sizes, shown: int) -> Need:
-    """What generating takes: a piece at work, a page, every digit and its code, and the file of them that is mapped."""
-    return Need(_DECODED * sizes.image(DECODED) + _PICTURE * shown, 2 * 4 * (sizes.pixels + sizes.latent_dim))
+def generation_need(model: VAE, count: int, shown: int) -> int:
+    """Bytes that generating takes: a piece at work, a page, every digit and its code, and the file of them."""
+    network = _on_meta(model)
+    piece = torch.empty(min(count, CHUNK), model.latent_dim, device="meta")
+    with torch.no_grad():
+        decoded = peak_bytes(lambda: network.decode(piece))
+    kept = 2 * 4 * count * (prod(model.image_shape) + model.latent_dim)
+    return kept + _PICTURE * shown + int(_SPARE * decoded)
 
 
 def available_memory(device: torch.device) -> int:
@@ -95,71 +117,100 @@ def available_memory(device: torch.device) -> int:
 
 
 def check_training(
-    model: ModelConfig, image_shape: Sequence[int], count: int, batch_size: int, device: torch.device
+    model: ModelConfig,
+    objective: ObjectiveConfig,
+    image_shape: tuple[int, ...],
+    count: int,
+    batch_size: int,
+    machine: Machine,
 ) -> None:
     """Refuse a training that memory cannot hold.
 
     Args:
         model: which model.
+        objective: how many posterior samples.
         image_shape: (C, H, W).
-        count: how many training digits.
-        batch_size: as asked for; a batch has no more images than there are digits.
-        device: where training runs.
+        count: how many training images.
+        batch_size: as asked for; a batch has no more images than there are.
+        machine: where training runs; the processes of a team on one machine share its memory.
 
     Raises:
-        ConfigError: naming the batch size that would fit, or the model's sizes if none would.
+        ConfigError: naming the batch size that would fit, or the model if none would.
     """
-    sizes = Sizes.of(model, image_shape)
-    _check("train.batch_size", min(batch_size, count), "images", training_need(sizes, count), sizes, device)
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if machine.device.type != "cuda" else 1
+
+    def need(size: int) -> int:
+        return processes * training_need(model, objective, image_shape, count, -(-size // processes))
+
+    _check("train.batch_size", min(batch_size, count), "images", need, machine.device)
 
 
-def check_evaluation(model: VAE, count: int, config: EvaluateConfig) -> None:
+def check_evaluation(model: VAE, count: int, config: EvaluateConfig, device: torch.device) -> None:
     """Refuse an evaluation that memory cannot hold.
 
     Args:
-        model: on the device that evaluates.
+        model: that is evaluated.
         count: how many images.
         config: number of samples, chunk size.
+        device: that evaluates.
 
     Raises:
-        ConfigError: naming the chunk size that would fit, or the model's sizes if none would.
+        ConfigError: naming the chunk size that would fit, or the model if none would.
     """
-    sizes = Sizes.of(model, model.image_shape)
-    need = evaluation_need(sizes, count, config.importance_samples)
     rows = min(config.chunk_size, count * config.importance_samples)
-    _check("evaluate.chunk_size", rows, "decoder outputs", need, sizes, _device(model))
+
+    def need(size: int) -> int:
+        return evaluation_need(model, count, config.importance_samples, size)
+
+    _check("evaluate.chunk_size", rows, "decoder outputs", need, device)
 
 
-def check_generation(model: VAE, count: int) -> None:
+def check_generation(model: VAE, count: int, shown: int, device: torch.device) -> None:
     """Refuse to generate more digits than memory can hold.
 
     Args:
-        model: on the device that decodes.
+        model: that generates.
         count: how many digits.
+        shown: how many of them a page shows at most.
+        device: that decodes.
 
     Raises:
-        ConfigError: naming the number that would fit, or the model's sizes if none would.
+        ConfigError: naming the number that would fit, or the model if none would.
     """
-    sizes = Sizes.of(model, model.image_shape)
-    _check("generate.count", count, "digits", generation_need(sizes, min(count, _SHOWN)), sizes, _device(model))
+    _check("generate.count", count, "digits", lambda size: generation_need(model, size, min(size, shown)), device)
 
 
-def _check(key: str, asked: int, what: str, need: Need, sizes: Sizes, device: torch.device) -> None:
+def _check(key: str, asked: int, what: str, need: Callable[[int], int], device: torch.device) -> None:
     free = available_memory(device)
-    if need.of(asked) <= free:
+    if need(asked) <= free:
         return
     # Less than what fits at this moment: memory that is free now may be taken when the next run asks.
-    fits = (free - need.fixed) // need.each * 9 // 10
+    fits, too_many = 0, asked
+    while too_many - fits > max(1, fits // 20):
+        middle = (fits + too_many) // 2
+        fits, too_many = (middle, too_many) if need(middle) <= 0.9 * free else (fits, middle)
     if fits < 1:
         raise ConfigError(
-            f"model.hidden_dim, model.latent_dim: {sizes.hidden_dim:,} and {sizes.latent_dim:,} need about "
-            f"{_gigabytes(need.of(1))}, and {_gigabytes(free)} of memory are free. Choose a smaller model."
+            f"model: one of the {what} at once needs about {_gigabytes(need(1))}, and {_gigabytes(free)} of memory "
+            "are free. Choose a smaller model: model.latent_dim, and the sizes of model.network."
         )
     fits -= fits % 10 ** max(0, len(str(fits)) - 2)  # two figures are enough
     raise ConfigError(
-        f"{key}: {asked:,} {what} at once need about {_gigabytes(need.of(asked))}, and {_gigabytes(free)} of "
+        f"{key}: {asked:,} {what} at once need about {_gigabytes(need(asked))}, and {_gigabytes(free)} of "
         f"memory are free; at most {fits:,} would fit: --params={key}={fits}"
     )
+
+
+@torch.no_grad()
+def _decoded(network: VAE, samples: int, images: int) -> Tensor:
+    pixels = torch.empty(images, *network.image_shape, device="meta")
+    noise = torch.empty(samples, images, network.noise_dim, device="meta")
+    result: Pass = network(pixels, noise)
+    return result.log_weights
+
+
+def _on_meta(model: VAE) -> VAE:
+    return copy.deepcopy(model).to("meta")
 
 
 def _container_free(root: Path = Path("/")) -> Iterator[int]:
@@ -186,10 +237,6 @@ def _container_free(root: Path = Path("/")) -> Iterator[int]:
                 cached = dict(map(str.split, (group / "memory.stat").read_text().splitlines()))[names[2]]
                 # Pages of files count as used, and are given back when they are needed.
                 yield int(limit) - int(used) + int(cached)
-
-
-def _device(model: VAE) -> torch.device:
-    return next(model.parameters()).device
 
 
 def _gigabytes(count: int) -> str:

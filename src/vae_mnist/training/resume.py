@@ -1,64 +1,103 @@
 """Whether a run may go on: the same settings and the same digits."""
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
-from ..config.parameters import ParameterGroup
-from ..errors import ResumeError
+from ..config.parameters import ModelConfig, ObjectiveConfig, ParameterGroup, TrainConfig
+from ..data.images import Digits, check_digits, digits_sha256
+from ..errors import DataError, ResumeError
+from ..storage.checkpoints import Checkpoint
+from ..storage.fields import Split
+from ..storage.records import DataCard
+from .machine import Precision
 
 # What may differ when a run goes on: it changes how long or where, not what is computed.
-FREE_SETTINGS = frozenset(f"train.{name}" for name in ("epochs", "resume", "device", "threads", "processes", "compile"))
+FREE_SETTINGS = frozenset(f"train.{name}" for name in ("epochs", "resume", "keep", "device", "threads", "compile"))
 LENGTH = "train.epochs"  # is not free where the learning rate falls towards the end
 
+_NAME = 24  # characters of a suggested run name
+_SHORT = {"latent_dim": "z", "hidden_dim": "h", "batch_size": "batch", "learning_rate": "lr"}
 
-def run_settings(**groups: ParameterGroup) -> dict[str, Any]:
-    """Parameters that decide what training computes, as {"group.name": value}."""
+
+def run_settings(
+    model: ModelConfig, objective: ObjectiveConfig, config: TrainConfig, precision: Precision
+) -> dict[str, Any]:
+    """What decides which weights training gives, as {"group.name": value}; of the sub-groups only the chosen ones.
+
+    A precision of auto stands as what it became here.
+    """
     settings = {
-        f"{group}.{name}": value for group, config in groups.items() for name, value in config.model_dump().items()
+        **dict(_flat("model", model)),
+        **dict(_flat("objective", objective)),
+        **dict(_flat("train", config)),
+        "train.precision": precision.name,
     }
-    free = FREE_SETTINGS - ({LENGTH} if settings.get("train.schedule") in ("linear", "cosine") else set())
+    free = FREE_SETTINGS - ({LENGTH} if config.schedule in ("linear", "cosine") else set())
     return {key: value for key, value in settings.items() if key not in free}
 
 
-def settings_hash(settings: Mapping[str, Any]) -> str:
-    """Identify settings, hexadecimal sha256."""
-    return hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode()).hexdigest()
+def _flat(prefix: str, group: ParameterGroup) -> Iterator[tuple[str, Any]]:
+    values = dict(group)
+    chosen = {value for value in values.values() if isinstance(value, str)}
+    for name, value in values.items():
+        if not isinstance(value, ParameterGroup):
+            yield f"{prefix}.{name}", list(value) if isinstance(value, tuple) else value
+        elif name in chosen:
+            yield from _flat(f"{prefix}.{name}", value)
 
 
-def check_resume(
-    checkpoint: Mapping[str, Any], run: str, settings: Mapping[str, Any], data_card: Mapping[str, Any]
-) -> None:
+def check_resume(checkpoint: Checkpoint, run: str, settings: dict[str, Any], data_card: DataCard) -> None:
     """Refuse to go on with other settings or other digits.
 
     Raises:
         ResumeError: naming each difference, and both ways on.
     """
-    old = checkpoint["settings"]
+    old = checkpoint.settings
     changed = [key for key in sorted({*old, *settings}) if old.get(key) != settings.get(key)]
     differences = [
-        f"{key}: the run {run!r} has {old.get(key)!r}, you ask for {settings.get(key)!r}." for key in changed
+        f"{key}: the run {run!r} has {_shown(old, key)}, you ask for {_shown(settings, key)}." for key in changed
     ]
-    name = "".join(_short(key, settings[key]) for key in changed if key in settings)
-    overrides = "".join(f",{key}={settings[key]}" for key in changed if key in settings)
-    if checkpoint["dataset"].get("sha256") != data_card["sha256"]:
+    if checkpoint.dataset.sha256 != data_card.sha256:
+        same = checkpoint.dataset.title == data_card.title
         differences.append(
-            f"data: the run {run!r} was trained on {checkpoint['dataset'].get('title')}; "
-            f"the digits now are {data_card['title']}"
-            + (", but other ones." if checkpoint["dataset"].get("title") == data_card["title"] else ".")
+            f"data: the run {run!r} was trained on {checkpoint.dataset.title}; the digits now are {data_card.title}"
+            + (", but other ones." if same else ".")
         )
     if differences:
         raise ResumeError(
             "\n".join(differences)
             + (" " if len(differences) == 1 else "\n")
-            + f"Choose another run name: --params=run={name or 'other'}{overrides} - or start over: "
-            "--params=train.resume=false"
+            + f"Add run={_name(run, changed, settings)} to --params to train it beside {run!r}, or start over with "
+            "--params=train.resume=false."
         )
 
 
-def _short(key: str, value: object) -> str:
-    """Part of a run name for a changed setting: model.latent_dim = 16 -> z16."""
-    abbreviations = {"latent_dim": "z", "hidden_dim": "h", "batch_size": "batch", "learning_rate": "lr"}
-    name = key.rpartition(".")[2]
-    return f"{abbreviations.get(name, name)}{value}"
+def check_dataset(checkpoint: Checkpoint, split: Split, digits: Digits) -> None:
+    """Refuse digits other than those beside which a checkpoint was trained.
+
+    Raises:
+        DataError: naming both.
+    """
+    check_digits(digits, f"{split}_digits")
+    expected, found = checkpoint.dataset.sha256[split], digits_sha256(digits)
+    if found != expected:
+        raise DataError(
+            f"{split}_digits: expected those of the run, {checkpoint.dataset.title} (sha256 {expected[:12]}…), "
+            f"found {len(digits['labels']):,} others ({found[:12]}…). "
+            "Run kedro run --pipelines=ingest with the run's ingest.source."
+        )
+
+
+def _name(run: str, changed: list[str], settings: dict[str, Any]) -> str:
+    """A name that tells the changes, model.latent_dim = 16 -> z16, or tells them apart by a checksum."""
+    parts = [(key.rpartition(".")[2], settings[key]) for key in changed if key in settings]
+    name = "".join(f"{_SHORT.get(key, key)}{value}" for key, value in parts)
+    if 0 < len(name) <= _NAME and name.replace(".", "").replace("_", "").isalnum():
+        return name
+    digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()
+    return f"{run[:48]}-{digest[:6]}"
+
+
+def _shown(settings: dict[str, Any], key: str) -> str:
+    return repr(settings[key]) if key in settings else "none"

@@ -1,4 +1,4 @@
-"""The loss of a batch: the forward pass as it stands, or compiled."""
+"""One step's loss: model and objective as one module, plain or compiled."""
 
 import os
 import tempfile
@@ -9,53 +9,60 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..objectives.elbo import NegativeElbo, negative_elbo
+from ..models import VAE
+from ..objectives import Objective, Terms
 from .batches import Batch
 from .machine import Precision
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
-Forward = Callable[[Batch], NegativeElbo]
+Forward = Callable[[Batch, Tensor], Terms]
 
 
-def forward_pass(network: nn.Module, beta: float, precision: Precision, *, compiled: bool = False) -> Forward:
-    """What gives the loss of each image of a batch, (B,) nats, to run backward from.
+class Step(nn.Module):
+    """Batch -> terms of the loss: what autocast, torch.compile and DistributedDataParallel wrap.
 
     Args:
-        network: images, noise -> `VAEOutput`.
-        beta: weight of the KL term.
-        precision: of the forward pass.
-        compiled: by `torch.compile`, as the first batch comes; losses differ from the plain pass by rounding alone.
+        model: gives the pass.
+        objective: makes the loss of it.
+        precision: of the pass; losses and densities are float32 in all of them.
+    """
+
+    def __init__(self, model: VAE, objective: Objective, precision: Precision) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.precision = precision
+
+    def forward(self, batch: Batch, step: Tensor) -> Terms:
+        """The terms of each image of a batch, (B,) nats; step, (), is the number of updates made before."""
+        with self.precision.autocast(batch.images.device):
+            result = self.model(batch.images, batch.noise)
+        terms: Terms = self.objective(result, step)
+        return terms
+
+
+class Compiled:
+    """Compiled for the size of the first batch; one of another size, which is an epoch's last, goes the plain way.
 
     Raises:
         ConfigError: from the first batch on, where it cannot be compiled.
     """
 
-    def plain(images: Tensor, noise: Tensor) -> NegativeElbo:
-        with torch.autocast(images.device.type, precision.autocast, enabled=precision.autocast is not None):
-            output = network(images, noise)
-        return negative_elbo(output, images, beta, check_range=False)
-
-    return _Compiled(plain) if compiled else lambda batch: plain(batch.images, batch.noise)
-
-
-class _Compiled:
-    """Compiled for the size of the first batch; one of another size, which is an epoch's last, goes the plain way."""
-
-    def __init__(self, plain: Callable[[Tensor, Tensor], NegativeElbo]) -> None:
+    def __init__(self, plain: Forward) -> None:
         self.plain = plain
-        self.fast: Callable[[Tensor, Tensor], NegativeElbo] | None = None
+        self.fast: Forward | None = None
         self.size = 0
 
-    def __call__(self, batch: Batch) -> NegativeElbo:
+    def __call__(self, batch: Batch, step: Tensor) -> Terms:
+        """As `Step.forward`; losses differ from the plain pass by rounding alone."""
         if self.fast is None:
-            return self._first(batch)
-        return (self.fast if len(batch.images) == self.size else self.plain)(batch.images, batch.noise)
+            return self._first(batch, step)
+        return (self.fast if len(batch.images) == self.size else self.plain)(batch, step)
 
-    def _first(self, batch: Batch) -> NegativeElbo:
+    def _first(self, batch: Batch, step: Tensor) -> Terms:
         from torch._dynamo.exc import TorchDynamoException  # slow to import; of all of the compiler's errors
 
-        _keep_code_at_home()
         options: dict[str, str | int | bool | Callable[..., object]] = {
             # A card waits for Python between small kernels; a graph launches all of them at once.
             "triton.cudagraphs": batch.images.device.type == "cuda",
@@ -63,7 +70,7 @@ class _Compiled:
         }
         self.fast, self.size = torch.compile(self.plain, options=options, dynamic=False), len(batch.images)
         try:
-            return self.fast(batch.images, batch.noise)
+            return self.fast(batch, step)
         except TorchDynamoException as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
             compiler = [line for line in lines[1:] if " error: " in line][:1]  # what it said of why
@@ -74,8 +81,11 @@ class _Compiled:
             ) from error
 
 
-def _keep_code_at_home() -> None:
-    """PyTorch's default is a folder, of code and pickles, that anybody on this machine could have made before."""
+def keep_code_at_home() -> None:
+    """Have the compiler keep its code in the user's own cache, in this process and those that it starts.
+
+    PyTorch's default is a folder, of code and pickles, that anybody on this machine could have made before.
+    """
     default = Path(tempfile.gettempdir(), "torchinductor_")
     if os.environ.get(CACHE, str(default)).startswith(str(default)):  # PyTorch writes its choice there itself
         os.environ[CACHE] = str(Path(torch.hub.get_dir()).with_name("inductor"))

@@ -1,4 +1,4 @@
-"""Data-parallel training: processes that share each batch, on one machine or on many."""
+"""Data-parallel training: processes that torchrun has started share each batch, on one machine or on many."""
 
 import os
 from collections.abc import Iterator
@@ -26,15 +26,15 @@ class Team:
     size: int = 1
     group: distributed.ProcessGroup | None = None
 
-    def share(self, batch: Tensor) -> Tensor:
+    def share(self, batch: Tensor, dim: int = 0) -> Tensor:
         """This process's part of a batch, as equal as can be; perhaps nothing."""
-        return batch.tensor_split(self.size)[self.rank]
+        return batch.tensor_split(self.size, dim)[self.rank] if self.size > 1 else batch
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model, its gradients averaged over all processes as they are computed."""
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """The module, its gradients averaged over all processes as they are computed."""
         if self.size == 1:
-            return model
-        return DistributedDataParallel(model, process_group=self.group)
+            return module
+        return DistributedDataParallel(module, process_group=self.group, broadcast_buffers=False)
 
     def add_up(self, values: Tensor) -> Tensor:
         """The sum over all processes, which all of them get; changed in place."""

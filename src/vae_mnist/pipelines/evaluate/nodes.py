@@ -2,101 +2,159 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from itertools import chain
 
+import torch
 from torch import Tensor
 
-from ...config.parameters import EvaluateConfig
+from ...config.parameters import EvaluateConfig, ObjectiveConfig, TrainConfig
 from ...data.images import Digits, binarise
-from ...measures.bounds import active_units, importance_weighted, loss_parts, posterior_statistics
-from ...storage.checkpoints import Checkpoint, check_dataset, model_from_checkpoint, weights_digest
+from ...measures.bounds import Losses, average_terms, importance_weighted
+from ...measures.latents import ACTIVE_UNIT_THRESHOLD, active_units, posterior_statistics
+from ...measures.measured import Measured, Value
+from ...models import model_from_checkpoint
+from ...objectives import Elbo, build_objective
+from ...storage.checkpoints import Checkpoint, weights_digest
+from ...training.machine import resolve_machine
 from ...training.memory import check_evaluation
+from ...training.resume import check_dataset
 
 logger = logging.getLogger(__name__)
 
+Partitions = dict[str, Callable[[], Checkpoint]]
 
-def evaluate_model(
-    checkpoints: dict[str, Callable[[], Checkpoint]], test_digits: Digits, run: str, config: EvaluateConfig
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Test losses, importance-weighted NLL, active units and KL per latent dimension, each with its unit and data.
+NATS = "nats per image"
 
-    The test digits' codes are handed on beside them: {"means": (N, Z) float32, "kl": (Z,) float64 nats averaged over
-    images, "weights": (32,) uint8, the sha256 of the weights they come from}.
+
+def measure_bounds(
+    checkpoints: Partitions, test_digits: Digits, config: EvaluateConfig, train: TrainConfig
+) -> list[Measured]:
+    """Test losses, and the importance-weighted bound on the likelihood.
 
     Args:
         checkpoints: oldest first.
         test_digits: those the run was trained beside.
-        run: the run's name.
         config: number of samples, binarisation, seed, chunk size.
+        train: device, precision and threads.
 
     Raises:
         ConfigError: memory does not hold a chunk of that size.
         DataError: other test digits than the run's.
     """
-    checkpoint = list(checkpoints.values())[-1]()
+    checkpoint, machine = list(checkpoints.values())[-1](), resolve_machine(train)
     check_dataset(checkpoint, "test", test_digits)
-    model = model_from_checkpoint(checkpoint)
-    images = test_digits["images"]
-    check_evaluation(model, len(images), config)
-    beta = checkpoint["settings"]["objective.beta"]
-
-    grey = loss_parts(model, images, beta)
-    means, kl = posterior_statistics(model, images)
-    if config.binarisation == "dynamic":
-        targets, sha256 = binarise(images, config.seed)
-        mode = "dynamically binarised: each pixel drawn once with its grey value as probability"
-        note = "an upper bound on -log p(x); compare only with figures on dynamically binarised MNIST"
-    else:
-        targets, sha256 = images, None
-        mode = "grey pixels as Bernoulli means"
-        note = "no density of grey images: compare with nothing but the same measure"
-    bound = loss_parts(model, targets)
-    weighted = importance_weighted(
-        model, targets, config.importance_samples, seed=config.seed, chunk_size=config.chunk_size
-    )
+    model = model_from_checkpoint(checkpoint).to(machine.device)
+    images, count = test_digits["images"], len(test_digits["labels"])
+    check_evaluation(model, count, config, machine.device)
+    objective = build_objective(ObjectiveConfig(**checkpoint.objective))
+    which = f"{checkpoint.dataset.name}: {count:,} test images"
+    grey, binary = f"{which}, grey pixels as Bernoulli means", f"{which}, dynamically binarised"
+    targets, sha256 = binarise(images, config.seed) if config.binarisation == "dynamic" else (images, None)
+    data = grey if sha256 is None else binary
+    facts: dict[str, Value] = {"epoch": checkpoint.epoch, "precision": machine.precision.name}
+    drawn = facts | ({} if sha256 is None else {"binarisation_seed": config.seed, "binarisation_sha256": sha256})
+    with machine.measuring():
+        losses = average_terms(model, objective, _on(test_digits, images, machine.device))
+        plain = average_terms(model, Elbo(), _on(test_digits, targets, machine.device))
+        weighted = importance_weighted(
+            model,
+            targets.to(machine.device),
+            config.importance_samples,
+            seed=config.seed,
+            chunk_size=config.chunk_size,
+        )
     logger.info(
-        "test loss %.2f (bce %.2f, kld %.2f); importance-weighted NLL %.2f +- %.2f nats, k = %d, %s pixels; "
-        "%d of %d units active",
-        grey.loss,
-        grey.bce,
-        grey.kld,
+        "test loss %.2f (%s %.2f, kld %.2f); importance-weighted NLL %.2f +- %.2f nats, k = %d, %s pixels",
+        losses.loss,
+        model.likelihood.name,
+        losses.distortion,
+        losses.rate,
         weighted.nll,
         weighted.standard_error,
         config.importance_samples,
-        "binarised" if sha256 else "grey",
-        active_units(means),
-        model.latent_dim,
+        "grey" if sha256 is None else "binarised",
     )
-    codes = {"means": means, "kl": kl, "weights": weights_digest(checkpoint["model_state"])}
-    return {
-        "run": run,
-        "epoch": checkpoint["epoch"],
-        "dataset": checkpoint["dataset"],
-        "unit": "nats per image; lower is better",
-        "test": {
-            "loss": grey.loss,
-            "bce": grey.bce,
-            "kld": grey.kld,
-            "neg_elbo": grey.neg_elbo,
-            "beta": beta,
-            "data_mode": "grey pixels as Bernoulli means",
-            "note": "an upper bound on the NLL of dynamically binarised MNIST, a loose one; no density of grey images",
-        },
-        "importance_weighted_nll": {
-            "value": weighted.nll,
-            "standard_error": weighted.standard_error,
-            "neg_elbo_of_the_same_data": bound.neg_elbo,
-            "k": config.importance_samples,
-            "images": len(targets),
-            "data_mode": mode,
-            "seed": config.seed,
-            "binarisation_sha256": sha256,
-            "note": note,
-        },
-        "active_units": {
-            "count": active_units(means),
-            "of": model.latent_dim,
-            "definition": "Var_x(E_q[z_i]) > 0.01 over the test set (Burda et al. 2016)",
-        },
-        "kl_per_dimension": kl.tolist(),
-    }, codes
+    sampled = {"samples": config.importance_samples, "seed": config.seed, "chunk_size": config.chunk_size}
+    loss = Measured(
+        name="loss", value=losses.loss, unit=NATS, better="lower", data=grey, settings=facts | _described(checkpoint)
+    )
+    nll = Measured(
+        name="importance_weighted_nll",
+        value=weighted.nll,
+        standard_error=weighted.standard_error,
+        unit=NATS,
+        better="lower",
+        data=data,
+        settings=drawn | sampled,
+    )
+    return [loss, *_parts(losses, grey, facts), *(() if sha256 is None else _parts(plain, binary, drawn)), nll]
+
+
+def encode_test_digits(checkpoints: Partitions, test_digits: Digits, train: TrainConfig) -> dict[str, Tensor]:
+    """What the posteriors of the test digits are, for measures and figures.
+
+    Args:
+        checkpoints: oldest first.
+        test_digits: those the run was trained beside.
+        train: device, precision and threads.
+
+    Returns:
+        {"means": (N, Z) float32, "kl": (Z,) float64 nats, averaged over the images, "weights": (32,) uint8, the sha256
+        of the weights they come from}.
+
+    Raises:
+        DataError: other test digits than the run's.
+    """
+    checkpoint, machine = list(checkpoints.values())[-1](), resolve_machine(train)
+    check_dataset(checkpoint, "test", test_digits)
+    model = model_from_checkpoint(checkpoint).to(machine.device)
+    with machine.measuring():
+        means, kl = posterior_statistics(model, test_digits["images"].to(machine.device))
+    return {"means": means, "kl": kl, "weights": weights_digest(checkpoint.model_state)}
+
+
+def measure_latents(codes: dict[str, Tensor]) -> list[Measured]:
+    """How many latent dimensions are used, and how much each carries.
+
+    Args:
+        codes: of `encode_test_digits`.
+    """
+    data = f"posteriors of {len(codes['means']):,} test images"
+    active = Measured(
+        name="active_units",
+        value=active_units(codes["means"]),
+        unit=f"of {codes['means'].shape[1]} dimensions",
+        better=None,
+        data=data,
+        settings={"threshold": ACTIVE_UNIT_THRESHOLD},
+    )
+    kl = [
+        Measured(
+            name="kl_of_dimension", value=value, unit=NATS, better=None, data=data, settings={"dimension": dimension}
+        )
+        for dimension, value in enumerate(codes["kl"].tolist())
+    ]
+    return [active, *kl]
+
+
+def collect(*kinds: list[Measured]) -> list[Measured]:
+    """All that was measured, one list."""
+    return list(chain(*kinds))
+
+
+def _parts(losses: Losses, data: str, settings: dict[str, Value]) -> list[Measured]:
+    values = {"distortion": losses.distortion, "rate": losses.rate, "neg_elbo": losses.neg_elbo}
+    better = {"distortion": None, "rate": None, "neg_elbo": "lower"}
+    return [
+        Measured(name=name, value=value, unit=NATS, better=better[name], data=data, settings=settings)
+        for name, value in values.items()
+    ]
+
+
+def _described(checkpoint: Checkpoint) -> dict[str, Value]:
+    """The objective's settings."""
+    return {key: value for key, value in checkpoint.settings.items() if key.startswith("objective.")}
+
+
+def _on(digits: Digits, images: Tensor, device: torch.device) -> Digits:
+    return Digits(images=images.to(device), labels=digits["labels"].to(device))

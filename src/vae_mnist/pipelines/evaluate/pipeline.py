@@ -1,20 +1,19 @@
-"""Evaluate: the newest checkpoint -> metrics.  Run it alone: kedro run --pipeline=evaluate"""
+"""Evaluate: the newest checkpoint -> metrics.  Run it alone: kedro run --pipelines=evaluate"""
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import evaluate_model
+from .nodes import collect, encode_test_digits, measure_bounds, measure_latents
 
 
 def create_pipeline() -> Pipeline:
     """Wire the nodes."""
+    model, evaluate, train = ["checkpoints", "test_digits"], "params:evaluate", "params:train"
     return Pipeline(
         [
-            Node(
-                evaluate_model,
-                inputs=["checkpoints", "test_digits", "params:run", "params:evaluate"],
-                outputs=["metrics", "test_codes"],
-                name="evaluate_model",
-            ),
+            Node(measure_bounds, [*model, evaluate, train], "bounds", name="measure_bounds"),
+            Node(encode_test_digits, [*model, train], "test_codes", name="encode_test_digits"),
+            Node(measure_latents, "test_codes", "latents", name="measure_latents"),
+            Node(collect, ["bounds", "latents"], "metrics", name="collect_metrics"),
         ],
         tags="evaluate",
     )

@@ -7,24 +7,27 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from ...config.parameters import GenerateConfig
+from ...config.parameters import GenerateConfig, TrainConfig
 from ...errors import CheckpointError
+from ...models import model_from_checkpoint
 from ...plots import Caption, sample_grid
 from ...sampling import decode, prior_codes
-from ...storage.checkpoints import Checkpoint, model_from_checkpoint
+from ...storage.checkpoints import Checkpoint
+from ...training.machine import resolve_machine
 from ...training.memory import check_generation
 
 GRID_LIMIT = 400  # digits on one page
 
 
 def generate_digits(
-    checkpoints: dict[str, Callable[[], Checkpoint]], config: GenerateConfig
+    checkpoints: dict[str, Callable[[], Checkpoint]], config: GenerateConfig, train: TrainConfig
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Decode codes drawn from the prior.
 
     Args:
         checkpoints: oldest first.
         config: how many, from which seed and checkpoint.
+        train: device, precision and threads.
 
     Returns:
         {"images": (N, 1, H, W) float32 pixel means in [0, 1], "codes": (N, Z)} and the facts for the caption.
@@ -38,12 +41,14 @@ def generate_digits(
         raise CheckpointError(
             f"generate.checkpoint: expected 'newest' or one of {_names(list(checkpoints))}, got {name!r}."
         )
-    checkpoint = checkpoints[name]()
-    model = model_from_checkpoint(checkpoint)
-    check_generation(model, config.count)
-    codes = prior_codes(model, config.count, seed=config.seed)
-    facts = {"dataset": checkpoint["dataset"], "row": checkpoint["history"][-1], "seed": config.seed}
-    return {"images": decode(model, codes), "codes": codes}, facts
+    checkpoint, machine = checkpoints[name](), resolve_machine(train)
+    model = model_from_checkpoint(checkpoint).to(machine.device)
+    check_generation(model, config.count, GRID_LIMIT, machine.device)
+    with machine.measuring():
+        codes = prior_codes(model, config.count, seed=config.seed)
+        images = decode(model, codes)
+    facts = {"dataset": checkpoint.dataset, "row": checkpoint.history[-1], "seed": config.seed}
+    return {"images": images, "codes": codes}, facts
 
 
 def draw_digits(tensors: dict[str, Tensor], facts: dict[str, Any], run: str) -> Image.Image:

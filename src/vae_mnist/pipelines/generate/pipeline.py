@@ -1,4 +1,4 @@
-"""Generate: a checkpoint -> new digits.  Run it alone: kedro run --pipeline=generate"""
+"""Generate: a checkpoint -> new digits.  Run it alone: kedro run --pipelines=generate"""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
         [
             Node(
                 generate_digits,
-                inputs=["checkpoints", "params:generate"],
+                inputs=["checkpoints", "params:generate", "params:train"],
                 outputs=["generated_tensors", "generated_caption"],
                 name="generate_digits",
             ),

@@ -2,11 +2,15 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
+
+import torch
 
 from ...config.parameters import IngestConfig
-from ...data.images import Digits, RawDigits, data_card, hold_out
+from ...data.images import Digits, RawDigits, digits_sha256, hold_out
 from ...errors import DataError
+from ...storage.fields import Split
+from ...storage.records import DataCard, FileFacts
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +72,25 @@ def _full_set(readers: Readers, config: IngestConfig) -> RawDigits:
     return readers.sample()
 
 
-def split_digits(raw: RawDigits, config: IngestConfig) -> tuple[Digits, Digits, Digits]:
-    """Training, validation and test digits, each images (N, 1, H, W) uint8 and labels (N,) int64."""
-    return *hold_out(raw.train, config.validation_size), raw.test
-
-
-def describe_digits(raw: RawDigits, train: Digits, validation: Digits, test: Digits) -> dict[str, Any]:
-    """The data card: name, counts, source and checksums of what was written."""
-    return data_card(raw, train, validation, test)
+def split_digits(raw: RawDigits, config: IngestConfig) -> tuple[Digits, Digits, Digits, DataCard]:
+    """Training, validation and test digits, each images (N, C, H, W) uint8 and labels (N,) int64, and their card."""
+    train, validation = hold_out(raw.train, config.validation_size)
+    splits: dict[Split, Digits] = {"train": train, "validation": validation, "test": raw.test}
+    counts = {split: len(digits["labels"]) for split, digits in splits.items()}
+    classes = 1 + max(int(digits["labels"].max()) for digits in splits.values() if len(digits["labels"]))
+    held_out = f" + {counts['validation']:,} validation" if counts["validation"] else ""
+    card = DataCard(
+        name=raw.name,
+        title=f"{raw.name}: {counts['train']:,} training{held_out} + {counts['test']:,} test digits",
+        source=raw.source,
+        counts=counts,
+        image_shape=list(train["images"].shape[1:]),
+        class_counts={
+            split: torch.bincount(digits["labels"], minlength=classes).tolist() for split, digits in splits.items()
+        },
+        # NumPy adds up in pieces, where torch would first widen every pixel to eight bytes.
+        train_pixel_mean=round(float(train["images"].numpy().mean(dtype="float64")) / 255, 6),
+        sha256={split: digits_sha256(digits) for split, digits in splits.items()},
+        files={name: FileFacts(**facts) for name, facts in raw.files.items()},
+    )
+    return train, validation, raw.test, card

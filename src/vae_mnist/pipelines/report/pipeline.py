@@ -17,6 +17,7 @@ from .nodes import (
 def create_pipeline() -> Pipeline:
     """Wire the nodes."""
     run, report, digits, codes = "params:run", "params:report", "test_digits", "test_codes"
+    train = "params:train"
     table, curves = ["loss_table", "loss_table_card"], ["loss_curves", "interactive_loss_curves"]
     samples, recons = ["samples", "newest_samples"], ["reconstructions", "newest_reconstructions"]
     tables = [
@@ -24,14 +25,19 @@ def create_pipeline() -> Pipeline:
         Node(draw_loss_curves, table, curves, name="draw_loss_curves"),
     ]
     grids = [
-        Node(draw_samples, ["checkpoints", run, report], samples, name="draw_samples"),
-        Node(draw_reconstructions, ["checkpoints", digits, run, report], recons, name="draw_reconstructions"),
+        Node(draw_samples, ["checkpoints", run, report, train], samples, name="draw_samples"),
+        Node(draw_reconstructions, ["checkpoints", digits, run, report, train], recons, name="draw_reconstructions"),
         Node(animate_samples, ["samples", report], "samples_animation", name="animate_samples"),
     ]
     latent = [
-        Node(draw_interpolations, ["checkpoints", digits, run, report], "interpolations", name="draw_interpolations"),
+        Node(
+            draw_interpolations,
+            ["checkpoints", digits, run, report, train],
+            "interpolations",
+            name="draw_interpolations",
+        ),
         Node(draw_latent_map, ["checkpoints", digits, codes, run], "latent_map", name="draw_latent_map"),
-        Node(draw_traversal, ["checkpoints", codes, run, report], "traversal", name="draw_traversal"),
+        Node(draw_traversal, ["checkpoints", codes, run, report, train], "traversal", name="draw_traversal"),
     ]
     parts = {"tables": tables, "grids": grids, "latent": latent}
     return Pipeline([Pipeline(nodes, tags=tag) for tag, nodes in parts.items()], tags="report")

@@ -1,4 +1,4 @@
-"""Train: digits -> checkpoints.  Run it alone: kedro run --pipeline=train"""
+"""Train: digits -> checkpoints.  Run it alone: kedro run --pipelines=train"""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -16,7 +16,6 @@ def create_pipeline() -> Pipeline:
                     "validation_digits",
                     "test_digits",
                     "data_card",
-                    "digits_files",
                     "resume_point",
                     "params:run",
                     "params:model",

@@ -1,0 +1,74 @@
+"""A convolutional network: each level halves height and width, and the decoder mirrors the encoder."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import prod
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..config.parameters import ConvConfig
+from ..errors import ConfigError
+from .network import Network
+
+SMALLEST = 16  # pixels a side
+
+
+class Conv(Network):
+    """4 x 4 convolutions of stride 2 with ReLU, a dense layer, and the same back.
+
+    Args:
+        image_shape: (C, H, W), H and W of 16 or more.
+        latent_dim: Z.
+        outputs: of the decoder, per channel.
+        config: channels of each level, width of the dense layer.
+
+    Raises:
+        ConfigError: images too small for so many levels.
+    """
+
+    def __init__(self, image_shape: Sequence[int], latent_dim: int, outputs: int, config: ConvConfig) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        levels, needed = len(config.channels), max(SMALLEST, 2 ** len(config.channels))
+        if min(height, width) < needed:
+            raise ConfigError(
+                f"model.conv.channels: {levels} levels expect images of at least {needed} x {needed} pixels, "
+                f"got {height} x {width}. Use fewer levels, or --params=model.network=mlp."
+            )
+        sizes = [(height >> level, width >> level) for level in range(levels + 1)]
+        small = (config.channels[-1], *sizes[-1])
+        down: list[nn.Module] = []
+        for before, after in pairwise([channels, *config.channels]):
+            down += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
+        self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(prod(small), config.hidden_dim), nn.ReLU())
+        self.posterior = nn.Linear(config.hidden_dim, 2 * latent_dim)  # mean and log-variance in one product
+        up: list[nn.Module] = []
+        for level in reversed(range(levels)):
+            # An odd size has one row more than twice the half of it.
+            odd = (sizes[level][0] % 2, sizes[level][1] % 2)
+            after = config.channels[level - 1] if level else outputs * channels
+            up += [nn.ReLU(), nn.ConvTranspose2d(config.channels[level], after, 4, 2, 1, output_padding=odd)]
+        self.decoder = nn.Sequential(
+            nn.Linear(latent_dim, config.hidden_dim),
+            nn.ReLU(),
+            nn.Linear(config.hidden_dim, prod(small)),
+            nn.Unflatten(1, small),
+            *up,
+        )
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Mean and log-variance side by side, (B, 2Z)."""
+        parameters: Tensor = self.posterior(self.encoder(images))
+        return parameters
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The decoder's outputs, (N, C', H, W)."""
+        outputs: Tensor = self.decoder(z)
+        return outputs
+
+    @torch.no_grad()
+    def start_at(self, outputs: Tensor) -> None:
+        """Let each channel of the decoder begin with its mean over the picture, of outputs (C', H, W)."""
+        cast("Tensor", self.decoder[-1].bias).copy_(outputs.mean((1, 2)))

@@ -1,0 +1,32 @@
+"""What an objective gives, and what it is."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from ..models import Pass
+
+
+class Terms(NamedTuple):
+    """The loss of each image and its parts, (B,) nats each; lower is better."""
+
+    loss: Tensor  # minimised
+    distortion: Tensor  # -log p(x|z)
+    rate: Tensor  # KL(q(z|x) || p(z)); with the distortion the negative evidence lower bound
+    extra: dict[str, Tensor]  # logged as well
+
+
+class Objective(nn.Module, ABC):
+    """What training minimises; its weights, if it has any, are trained with the model's."""
+
+    samples: int = 1  # S, posterior samples that it needs of each image
+
+    @abstractmethod
+    def forward(self, result: Pass, step: Tensor) -> Terms:
+        """The terms of a pass with S samples.
+
+        Args:
+            result: of the model.
+            step: (), how many updates were made before.
+        """

@@ -1,0 +1,124 @@
+"""What an epoch leaves in the history: its losses, or the reason why it ended training."""
+
+from collections.abc import Mapping
+
+import torch
+
+from ..data.images import Digits
+from ..errors import NonFiniteLossError
+from ..measures.bounds import Losses, average_terms
+from ..objectives import Elbo, Terms
+from ..storage.fields import Split
+from .machine import Machine, Precision
+from .state import TrainingState
+from .team import Team
+
+PARTS = ("loss", "distortion", "rate")
+
+
+class EpochSums:
+    """Sums over images of each step's terms, kept on the device: a look at each step would make a GPU wait.
+
+    Args:
+        steps: in the epoch.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.done = 0
+        self.names: tuple[str, ...] = PARTS
+        self.sums = torch.empty(0)  # (steps, parts) nats
+
+    def add(self, terms: Terms) -> None:
+        """Add the terms of the next step, (B,) nats each."""
+        values = [terms.loss, terms.distortion, terms.rate, *terms.extra.values()]
+        if self.done == 0:
+            self.names = (*PARTS, *terms.extra)
+            self.sums = terms.loss.new_empty(self.steps, len(values))
+        self.sums[self.done] = torch.stack([value.detach() for value in values]).sum(1)
+        self.done += 1
+
+    def averages(self, team: Team, count: int) -> Losses:
+        """Mean nats per image over the whole epoch, of all processes; count is the number of images."""
+        team.add_up(self.sums)
+        means = dict(zip(self.names, (self.sums.cpu().double().sum(0) / count).tolist(), strict=True))
+        loss, distortion, rate = (means.pop(part) for part in PARTS)
+        return Losses(loss, distortion, rate, means)
+
+
+def check_finite(sums: EpochSums, state: TrainingState, epoch: int, rates: list[float], precision: Precision) -> None:
+    """Refuse an epoch in which a loss, a weight or a moment of the optimizer became infinite or not a number.
+
+    Raises:
+        NonFiniteLossError: naming the first step whose loss broke, or the weight.
+    """
+    where = f"in epoch {epoch}"
+    broken = (~sums.sums.isfinite()).any(1).nonzero()
+    if len(broken):
+        step = int(broken[0])
+        what, where = "loss", f"{where}, step {step + 1} of {sums.steps}"
+        parts = ", ".join(f"{name} {value:g}" for name, value in zip(sums.names, sums.sums[step].tolist(), strict=True))
+        detail = f"sums over the batch: {parts}; learning rate {rates[step]:g}"
+    elif (name := state.first_non_finite()) is not None:
+        what, detail = name, f"learning rate {rates[-1]:g}"
+    else:
+        return
+    raise NonFiniteLossError(
+        f"the {what} is not finite {where}: {detail}, {precision.name}. The checkpoints up to epoch {epoch - 1} are "
+        "whole. Usual causes: a learning rate too large (try --params=train.learning_rate=1e-4), half precision (try "
+        "--params=train.precision=float32)."
+    )
+
+
+def history_row(
+    state: TrainingState,
+    trained: Losses,
+    splits: Mapping[Split, Digits],
+    machine: Machine,
+    seconds: float,
+    rate: float,
+    skipped: int,
+    steps: int,
+) -> dict[str, float]:
+    """The row of the epoch that has just ended; losses in nats per image.
+
+    Args:
+        state: after the epoch.
+        trained: averages over its steps.
+        splits: "test" and perhaps "validation", measured with the weights as they are now.
+        machine: that measures.
+        seconds: of its steps.
+        rate: learning rate of its last step.
+        skipped: steps that the gradient scaler skipped.
+        steps: of training so far.
+
+    Raises:
+        NonFiniteLossError: a measured loss is not finite.
+    """
+    model, objective = state.step.model, state.step.objective
+    losses: dict[Split, Losses] = {"train": trained}
+    measured: tuple[Split, ...] = ("test", "validation")
+    for split in measured:
+        if split in splits and len(splits[split]["labels"]):
+            with machine.measuring():
+                losses[split] = average_terms(model, objective, splits[split], step=steps)
+            if not torch.isfinite(torch.tensor([*losses[split][:3], *losses[split].extra.values()])).all():
+                raise NonFiniteLossError(
+                    f"the {split} loss is not finite after epoch {state.epoch}: {losses[split]}. The checkpoints up to "
+                    f"epoch {state.epoch - 1} are whole. Try a smaller --params=train.learning_rate=1e-4."
+                )
+    row: dict[str, float] = {"epoch": state.epoch}
+    for split in ("train", "test"):
+        row |= _columns(split, losses[split], model.likelihood.name)
+    row |= {"seconds": seconds, "learning_rate": rate, "beta": objective.beta if isinstance(objective, Elbo) else 1.0}
+    row |= {f"{split}_neg_elbo": losses[split].neg_elbo for split in ("train", "test")} | {"skipped_steps": skipped}
+    if "validation" in losses:
+        row |= _columns("validation", losses["validation"], model.likelihood.name)
+        row |= {"validation_neg_elbo": losses["validation"].neg_elbo}
+    for split, parts in losses.items():
+        row |= {f"{split}_{name}": value for name, value in parts.extra.items()}
+    return row
+
+
+def _columns(split: str, losses: Losses, distortion: str) -> dict[str, float]:
+    return {f"{split}_loss": losses.loss, f"{split}_{distortion}": losses.distortion, f"{split}_kld": losses.rate}

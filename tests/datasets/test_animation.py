@@ -1,0 +1,34 @@
+import pytest
+from kedro.io import DatasetError
+from PIL import Image
+
+from vae_mnist.datasets.animation import AnimationDataset
+
+
+def test_an_animation_shows_every_frame_for_its_time_and_loops(tmp_path):
+    frames = []
+    for grey, duration in ((0, 100), (120, 200), (250, 1000)):
+        frame = Image.new("L", (8, 8), grey).quantize(4)
+        frame.info["duration"] = duration
+        frames.append(frame)
+    dataset = AnimationDataset(filepath=str(tmp_path / "a.gif"))
+    assert not dataset.exists()
+    dataset.save(frames)
+    assert dataset.load().startswith(b"GIF89a")
+    with Image.open(tmp_path / "a.gif") as gif:
+        assert gif.n_frames == 3
+        assert gif.info["loop"] == 0
+        durations = []
+        for index in range(3):
+            gif.seek(index)
+            durations.append(gif.info["duration"])
+    assert durations == [100, 200, 1000]
+
+
+def test_an_animation_without_frames_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="at least one frame"):
+        AnimationDataset(filepath=str(tmp_path / "a.gif")).save([])
+
+
+def test_the_dataset_tells_its_path():
+    assert "x/y" in str(AnimationDataset(filepath="x/y"))

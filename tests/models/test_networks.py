@@ -1,0 +1,78 @@
+"""Encoder-decoder networks: sizes follow from the image's shape."""
+
+import pytest
+import torch
+
+from vae_mnist.errors import ConfigError
+
+from ..helpers.models import noise, small
+
+
+def layers(model, kind):
+    return [layer for layer in model.modules() if isinstance(layer, kind)]
+
+
+def test_the_mlp_of_the_origin_is_784_512_32_512_784():
+    model = small(latent_dim=32, mlp={"hidden_dim": 512})
+    sizes = [(layer.in_features, layer.out_features) for layer in layers(model, torch.nn.Linear)]
+    assert sizes == [(784, 512), (512, 64), (32, 512), (512, 784)]  # 64: mean and log-variance
+    assert len(layers(model, torch.nn.ReLU)) == 2
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+@pytest.mark.parametrize("image_shape", [(1, 16, 16), (1, 28, 28), (3, 17, 31), (1, 64, 20), (3, 32, 32)])
+def test_any_height_and_width_of_16_or_more_and_any_channels(network, image_shape):
+    model = small(image_shape, network=network)
+    images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0))
+    result = model(images, noise(model, 2, samples=3))
+    assert result.outputs.shape == (3, 2, *image_shape)
+    assert model.decode(torch.zeros(5, 4)).shape == (5, *image_shape)
+    result.nll.sum().backward()
+    assert all(weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_the_mlp_takes_smaller_images_as_well():
+    model = small((1, 1, 1))
+    assert model.decode(torch.zeros(2, 4)).shape == (2, 1, 1, 1)
+
+
+def test_each_level_of_the_conv_network_halves_height_and_width():
+    model = small((1, 33, 70), network="conv", conv={"channels": [3, 5, 7], "hidden_dim": 11})
+    shapes = []
+    for layer in layers(model.network.encoder, torch.nn.Conv2d):
+        layer.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:])))
+    model.encode(torch.zeros(1, 1, 33, 70))
+    assert shapes == [(3, 16, 35), (5, 8, 17), (7, 4, 8)]
+
+
+def test_a_pixel_of_the_conv_decoder_depends_on_its_neighbourhood_alone():
+    """Convolutions, and no dense layer at full size: a change in one corner of the small map stays there."""
+    model = small(network="conv")
+    up = model.network.decoder[4:]
+    maps = torch.zeros(2, 6, 7, 7)
+    maps[1, :, 0, 0] = 1.0
+    one, other = up(maps)
+    assert not torch.equal(one[:, :4, :4], other[:, :4, :4])
+    assert torch.equal(one[:, 12:, 12:], other[:, 12:, 12:])
+
+
+@pytest.mark.parametrize(
+    ("image_shape", "channels", "needed"), [((1, 15, 40), [4], 16), ((1, 28, 28), [4] * 5, 32), ((3, 64, 8), [4], 16)]
+)
+def test_images_too_small_for_the_levels_are_refused(image_shape, channels, needed):
+    with pytest.raises(ConfigError, match=rf"model\.conv\.channels: .* at least {needed} x {needed} pixels, got "):
+        small(image_shape, network="conv", conv={"channels": channels, "hidden_dim": 4})
+
+
+def test_the_mlp_can_begin_with_the_mean_picture(sample_digits):
+    mean = sample_digits[0]["images"].float().mean(0) / 255
+    model = small()
+    model.start_at(mean)
+    begin = torch.sigmoid(model.network.decoder[2].bias).view(1, 28, 28)
+    torch.testing.assert_close(begin, mean.clamp(1e-3, 1 - 1e-3), rtol=1e-5, atol=1e-6)
+
+
+def test_the_conv_network_can_begin_with_the_mean_of_each_channel():
+    model = small((3, 16, 16), network="conv")
+    model.start_at(torch.tensor([0.1, 0.5, 0.8]).view(3, 1, 1).expand(3, 16, 16))
+    torch.testing.assert_close(torch.sigmoid(model.network.decoder[-1].bias), torch.tensor([0.1, 0.5, 0.8]))

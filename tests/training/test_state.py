@@ -1,0 +1,102 @@
+"""What training starts from, and what a checkpoint puts back."""
+
+import threading
+
+import pytest
+import torch
+
+from vae_mnist.errors import CheckpointError
+from vae_mnist.training.state import restore, snapshot
+
+from ..helpers.compare import same
+from ..helpers.models import objective_config
+from ..helpers.training import CARD, begin, config, epochs, first, run, settings
+
+
+@pytest.fixture(scope="module")
+def splits(sample_digits):
+    train, test = sample_digits
+    return {"train": first(train, 450), "test": first(test, 100)}
+
+
+def weights(splits, cfg):
+    return dict(begin(splits, cfg).step.state_dict())
+
+
+def test_initial_weights_follow_from_the_seed(splits):
+    one, again, other = (weights(splits, config(seed=seed)) for seed in (1, 1, 2))
+    assert same(one, again)
+    assert not same(one, other)
+
+
+def test_threads_that_start_together_do_not_mix_up_their_seeds(splits):
+    expected = {seed: weights(splits, config(seed=seed)) for seed in (0, 1)}
+    found = []
+
+    def build(seed):
+        found.extend((seed, weights(splits, config(seed=seed))) for _ in range(20))
+
+    threads = [threading.Thread(target=build, args=(seed,)) for seed in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 40
+    assert all(same(state, expected[seed]) for seed, state in found)
+
+
+def test_adams_numbers_are_those_of_the_parameters(splits):
+    state = begin(splits, config(adam_beta1=0.7, adam_beta2=0.98))
+    assert state.optimizer.param_groups[0]["betas"] == (0.7, 0.98)
+
+
+def test_the_decoder_can_begin_with_the_mean_picture_and_nothing_else_changes(splits):
+    data, plain = weights(splits, config(output_bias="data")), weights(splits, config())
+    mean = splits["train"]["images"].double().mean(0) / 255
+    begin_with = torch.sigmoid(data.pop("model.network.decoder.2.bias")).view(1, 28, 28)
+    torch.testing.assert_close(begin_with.double(), mean.clamp(1e-3, 1 - 1e-3), rtol=1e-5, atol=1e-6)
+    assert all(torch.equal(value, plain[name]) for name, value in data.items())
+
+
+def test_a_snapshot_does_not_change_as_training_goes_on(splits):
+    one, two = run(splits, config())
+    assert not same(one.model_state, two.model_state)
+    assert len(one.history) == 1
+
+
+def test_a_snapshot_says_what_it_was_built_from(splits):
+    checkpoint = run(splits, config(epochs=1), objective=objective_config(beta=2.0))[0]
+    assert checkpoint.latent_dim == checkpoint.model["latent_dim"] == 4
+    assert checkpoint.image_shape == [1, 28, 28]
+    assert checkpoint.objective["beta"] == 2.0
+    assert checkpoint.versions["torch"] == torch.__version__
+
+
+def test_float16_keeps_the_state_of_its_gradient_scaler(splits):
+    assert run(splits, config(epochs=1, precision="float16"))[0].scaler_state["scale"] > 0
+    assert run(splits, config(epochs=1))[0].scaler_state == {}
+
+
+def test_a_restored_state_takes_the_same_snapshot(splits):
+    checkpoint = run(splits, config())[-1]
+    state = restore(begin(splits, config()), checkpoint)
+    assert same(snapshot(state, settings(config()), CARD), checkpoint)
+    assert list(epochs(state, splits, config())) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda c: c.model_state.pop("network.encoder.1.weight"), "network.encoder.1.weight.*found no such tensor"),
+        (lambda c: c.model_state.update(more=torch.zeros(1)), "'more': expected no such tensor"),
+        (lambda c: c.optimizer_state["param_groups"][0].update(lr=0.5), "expected lr 0.001, found 0.5"),
+        (lambda c: c.optimizer_state["state"][0].update(exp_avg=torch.zeros(3)), "exp_avg of parameter 0"),
+        (lambda c: c.optimizer_state["state"][0]["exp_avg_sq"].fill_(float("nan")), "expected finite numbers"),
+        (lambda c: c.scaler_state.update(scale=2.0), "scaler_state: expected one like {}"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_cannot_be_resumed(splits, spoil, message):
+    checkpoint = run(splits, config(epochs=1))[0]
+    spoil(checkpoint)
+    with pytest.raises(CheckpointError, match=f"epoch 1 cannot be resumed: .*{message}.*train.resume=false"):
+        run(splits, config(), checkpoint=checkpoint)
