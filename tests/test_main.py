@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from .helpers.marks import slow_after
 from .helpers.project import as_params
 
 
@@ -13,7 +14,9 @@ def test_the_package_runs_as_a_module(finished):
     assert "run        default" in result.stdout
 
 
-@pytest.mark.parametrize("words", [["--pipelines=train", "--only-missing-outputs", as_params()], ["--help"]])
+@pytest.mark.parametrize(
+    "words", slow_after(1, [["--pipelines=train", "--only-missing-outputs", as_params()], ["--help"]])
+)
 def test_torchrun_ends_where_the_first_process_has_nothing_to_train(finished, tmp_path, words):
     """The others wait for it, an hour if need be."""
     torchrun = [

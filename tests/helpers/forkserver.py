@@ -29,7 +29,7 @@ MODULES = ("kedro", "vae_mnist")
 
 # What `kedro run` imports, apart from vae_mnist. A child imports what is missing here, which only takes longer.
 IMPORTS = """
-    torch torch._dynamo torch.distributed torchvision.datasets safetensors.torch numpy pandas mlxtend.data
+    coverage torch torch._dynamo torch.distributed torchvision.datasets safetensors.torch numpy pandas mlxtend.data
     matplotlib.pyplot matplotlib.backends.backend_agg matplotlib.patheffects PIL.PngImagePlugin PIL.GifImagePlugin
     IPython plotly.express plotly.graph_objects plotly.io plotly.subplots orjson
     joblib psutil filelock tqdm pydantic.main attrs appdirs tomli_w fsspec.implementations.local

@@ -46,8 +46,8 @@ class Mutant:
 @pytest.mark.parametrize(
     ("mutations", "runs"), [(60, 3), pytest.param(1000, 24, marks=pytest.mark.slow)], ids=["few", "many"]
 )
+@pytest.mark.usefixtures("ingested")
 def test_mutations_are_refused_by_name_or_in_range_and_run(project, mutations, runs):
-    assert project.invoke("--pipelines=ingest").exit_code == 0
     base = project.root / "conf" / "base"
     bootstrap_project(project.root)
     rng, counts, valid, failures = random.Random(SEED), Counter(), [], []

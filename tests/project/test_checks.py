@@ -54,8 +54,8 @@ def test_training_before_ingest_says_what_to_do(project):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"title": "x"}', '{"title": "x", "sha256": {"train": ""}}', "\x00"])
+@pytest.mark.usefixtures("ingested")
 def test_a_damaged_data_card_is_named(project, content):
-    assert project.invoke("--pipelines=ingest").exit_code == 0
     project.path("05_model_input", "data_card.json").write_text(content)
     result = project.invoke("--pipelines=train")
     assert result.exit_code == 1

@@ -12,6 +12,8 @@ from kedro.framework.startup import bootstrap_project
 from vae_mnist.datasets.checkpoints import CheckpointsDataset
 from vae_mnist.errors import RunInUseError
 
+from ..helpers.marks import slow_after
+
 PARAMS = {
     "ingest": {"source": "sample"},
     "model": {"mlp": {"hidden_dim": 16}, "latent_dim": 4},
@@ -54,9 +56,10 @@ def test_a_second_session_in_another_thread_is_refused_by_name(project, monkeypa
     assert exits(project, "second") == ["finished"]
 
 
+@pytest.mark.usefixtures("ingested")
 def test_a_run_in_this_process_is_given_back_at_its_end(project):
     for _ in range(2):
-        assert project.invoke("--pipelines=ingest,train").exit_code == 0
+        assert project.invoke("--pipelines=train").exit_code == 0
     assert project.invoke("--pipelines=train", train__latent_dim=7).exit_code == 1
     assert project.invoke("--pipelines=train", model__latent_dim=7).exit_code == 1
     assert project.invoke("--pipelines=train").exit_code == 0
@@ -93,7 +96,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize(("then", "ends"), [("ends", ["stopped"]), ("again", ["stopped", "finished"])])
+@pytest.mark.parametrize(("then", "ends"), slow_after(1, [("again", ["stopped", "finished"]), ("ends", ["stopped"])]))
 def test_a_run_interrupted_in_a_notebook_is_ended_by_the_next_one_or_with_the_process(project, then, ends):
     params = PARAMS | {"train": PARAMS["train"] | {"epochs": 400, "batch_size": 100}}
     project.command(sys.executable, "-c", INTERRUPTED, json.dumps(params), then, check=True, env={"PYTHONPATH": "src"})

@@ -11,6 +11,7 @@ from vae_mnist.errors import ConfigError
 from vae_mnist.project.loading import ConfigLoader
 from vae_mnist.settings import CONFIG_LOADER_ARGS
 
+from ..helpers.marks import slow_after
 from ..helpers.project import as_params, without_coverage
 
 BASE = """
@@ -122,7 +123,7 @@ with KedroSession.create(Path.cwd().parent, runtime_params=json.loads(sys.argv[1
 """
 
 
-@pytest.mark.parametrize("chosen", [False, True])
+@pytest.mark.parametrize("chosen", slow_after(1, [False, True]))
 def test_logging_is_the_projects_in_notebooks_too_unless_the_user_chose_another(project, tmp_path, chosen):
     config = tmp_path / "logging.yml"
     config.write_text("version: 1\nroot: {level: ERROR}\n")
