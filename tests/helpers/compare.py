@@ -12,6 +12,6 @@ def same(left, right, ignore=("seconds",)):
         return type(left) is type(right) and same(dict(left), dict(right), ignore)
     if isinstance(left, dict):
         return left.keys() == right.keys() and all(same(left[k], right[k], ignore) for k in left if k not in ignore)
-    if isinstance(left, list):
+    if isinstance(left, list | tuple):
         return len(left) == len(right) and all(same(*each, ignore) for each in zip(left, right, strict=True))
     return left == right
