@@ -33,10 +33,6 @@ class RunInUseError(VaeMnistError, RuntimeError):
     """Another process works on the same run, or another thread of this process on any run."""
 
 
-class WorkerError(VaeMnistError, RuntimeError):
-    """One of the processes that train together died."""
-
-
 class InputError(VaeMnistError, ValueError):
     """An argument has the wrong shape, type or range."""
 

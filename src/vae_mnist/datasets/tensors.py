@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import AbstractDataset
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -84,34 +84,3 @@ class TensorsDataset(AbstractDataset[dict[str, Tensor], dict[str, Tensor]]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath.as_posix()}
-
-
-class PathsDataset(AbstractDataset[None, dict[str, str]]):
-    """Names of files that other datasets write: for processes that map them themselves.
-
-    Args:
-        paths: {name: path}.
-        metadata: for Kedro-Viz.
-    """
-
-    def __init__(self, *, paths: dict[str, str], metadata: dict[str, Any] | None = None) -> None:
-        self._paths = paths
-        self.metadata = metadata
-
-    def load(self) -> dict[str, str]:
-        """{name: absolute path}; whether there is such a file is not asked."""
-        return {name: str(Path(path).resolve()) for name, path in self._paths.items()}
-
-    def save(self, data: None) -> None:  # noqa: ARG002 Kedro's signature
-        """Refused: the files have datasets of their own.
-
-        Raises:
-            DatasetError: always.
-        """
-        raise DatasetError(f"{', '.join(self._paths)}: written by datasets of their own.")
-
-    def _exists(self) -> bool:
-        return True
-
-    def _describe(self) -> dict[str, Any]:
-        return {"paths": self._paths}

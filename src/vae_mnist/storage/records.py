@@ -2,11 +2,10 @@
 
 import re
 from reprlib import repr as brief
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import DataError
 from .fields import Count, Few, ImageShape, PerSplit, Sha256, shown
 
 
@@ -47,18 +46,6 @@ class DataCard(Record):
     train_pixel_mean: Annotated[float, Field(ge=0, le=1)]
     sha256: PerSplit[Sha256]  # of images and labels
     files: Few[dict[str, FileFacts]]  # file name -> facts; empty for data that comes from a package
-
-    @classmethod
-    def read(cls, content: object) -> Self:
-        """The card from the content of data_card.json.
-
-        Raises:
-            DataError: the first wrong key, what was expected there and what was found.
-        """
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            raise DataError(f"data_card: {first_problem(error)} Run kedro run --pipelines=ingest again.") from error
 
 
 def first_problem(error: ValidationError) -> str:
