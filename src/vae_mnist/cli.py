@@ -38,7 +38,7 @@ def _plain_end(command: Callable[..., Any]) -> Callable[..., Any]:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
         _end_quickly()
         with warnings.catch_warnings(), _signals_stop():
-            # `--pipelines=` is promised to our users and works; `--pipelines=` does as well.
+            # `--pipeline=` still works, as promised to our users, without a warning at each run.
             warnings.filterwarnings(
                 "ignore", message="Option '--pipeline' is deprecated", category=KedroDeprecationWarning
             )
