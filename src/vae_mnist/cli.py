@@ -1,4 +1,4 @@
-"""`kedro run` with an end a person can read: one message for our own errors, one line after Ctrl-C or SIGTERM."""
+"""`kedro run` with readable errors: one message for our own, one line after Ctrl-C or SIGTERM."""
 
 import atexit
 import copy
@@ -29,7 +29,7 @@ SPINS = "3000"
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM; ends a run on the same way as Ctrl-C does."""
+    """SIGTERM; ends a run in the same way as Ctrl-C."""
 
 
 def _plain_end(command: Callable[..., Any]) -> Callable[..., Any]:

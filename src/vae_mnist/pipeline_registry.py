@@ -1,4 +1,4 @@
-"""The pipelines by name. Explicit, so that aliases work and a typo gets a suggestion."""
+"""The pipelines by name. Explicit: aliases work, and a typo gets a suggestion."""
 
 from kedro.pipeline import Pipeline
 

@@ -1,6 +1,6 @@
 """What one asks of a trained model: samples, codes, reconstructions, paths between codes.
 
-Images that come out are pixel means in [0, 1], not Bernoulli draws. The model's mode and torch's global random state
+The images are pixel means in [0, 1], not Bernoulli draws. The model's mode and torch's global random state
 are left as they are.
 """
 
@@ -45,7 +45,7 @@ def prior_codes(model: VAE, count: int, *, seed: int = 0) -> Tensor:
 def decode(model: VAE, z: Tensor) -> Tensor:
     """Pixel means of codes, (N, C, H, W) in [0, 1], on the CPU; z is (N, Z)."""
     device = _device(model)
-    images = torch.empty(len(z), *model.image_shape)  # filled piece by piece: to join pieces would take all of it twice
+    images = torch.empty(len(z), *model.image_shape)  # filled piece by piece: joining needs twice the memory
     for start in range(0, len(z), CHUNK):
         images[start : start + CHUNK] = model.decode(z[start : start + CHUNK].to(device))
     return images

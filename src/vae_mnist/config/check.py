@@ -36,7 +36,7 @@ def parameter_problems(
             elsewhere = [path for name, group in GROUPS.items() for path in _paths(group, name)]
             problems.append(_unknown(str(key), [*GROUPS, *Locations.model_fields], elsewhere))
         elif value != places.get(key):
-            # The catalog does not read the parameters: this value would stand in captions and nowhere else.
+            # The catalog does not read the parameters: this value would appear in captions only.
             problems.append(f"{key}: expected in globals.yml or --params, got {_shown(value)} in a parameters file.")
     problems += [
         f"{group}: missing. conf/base/parameters_{group}.yml gives it."

@@ -176,7 +176,7 @@ FolderPath = Annotated[str, AfterValidator(_folder_path)]
 
 
 class Locations(ParameterGroup):
-    """Names and folders: they stand in globals.yml, because the catalog needs them as well, or on the command line."""
+    """Names and folders, from globals.yml (the catalog needs them as well) or the command line."""
 
     run: Annotated[
         str,

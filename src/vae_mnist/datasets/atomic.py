@@ -17,7 +17,7 @@ class AtomicFile:
     _filepath: PurePosixPath
 
     def save(self, data: Any) -> None:  # noqa: ANN401
-        """Write beside the file first, then put it in place.
+        """Write a temporary file next to it, then rename.
 
         Raises:
             WriteError: the disk is full, read-only, forbidden or gone.

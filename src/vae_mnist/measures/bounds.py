@@ -46,7 +46,7 @@ def average_terms(
         model: on the device of the images; its mode is not changed.
         objective: what training minimises.
         digits: images (N, C, H, W) uint8, or float in [0, 1].
-        step: updates made before, for objectives that change as training goes on.
+        step: updates made before, for objectives that change during training.
         batch_size: decoder outputs held at once.
 
     Raises:

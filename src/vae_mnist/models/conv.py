@@ -70,5 +70,5 @@ class Conv(Network):
 
     @torch.no_grad()
     def start_at(self, outputs: Tensor) -> None:
-        """Let each channel of the decoder begin with its mean over the picture, of outputs (C', H, W)."""
+        """Start each channel of the decoder at its mean over the image, of outputs (C', H, W)."""
         cast("Tensor", self.decoder[-1].bias).copy_(outputs.mean((1, 2)))

@@ -86,7 +86,7 @@ def _float32(device: torch.device) -> AbstractContextManager[None]:
 
 
 def _shuffled(z: Tensor) -> Tensor:
-    """Dimensions 0, 2, 4, …, 1, 3, 5, …: between couplings, so that each of them meets all others."""
+    """Dimensions 0, 2, 4, …, 1, 3, 5, …: between couplings, which mixes all dimensions."""
     return torch.cat([z[..., 0::2], z[..., 1::2]], dim=-1)
 
 

@@ -44,5 +44,5 @@ class Mlp(Network):
 
     @torch.no_grad()
     def start_at(self, outputs: Tensor) -> None:
-        """Let the decoder begin with these outputs, (C', H, W)."""
+        """Start the decoder at these outputs, (C', H, W)."""
         cast("Tensor", self.decoder[2].bias).copy_(outputs.flatten())

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module, ABC):
-    """An encoder and a decoder; built from the image's shape, so that no size is written down."""
+    """An encoder and a decoder, whose sizes follow from the image's shape."""
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
@@ -18,4 +18,4 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def start_at(self, outputs: Tensor) -> None:
-        """Change the decoder's last bias so that it begins with outputs (C', H, W), as far as it can."""
+        """Set the decoder's last bias to these outputs (C', H, W), or to the nearest that it can represent."""

@@ -18,7 +18,7 @@ LOGVAR_MIN, LOGVAR_MAX = -20.0, 10.0
 
 
 class Pass(NamedTuple):
-    """What one pass gives: all that an objective or a measure may look at. S samples, G groups of latents."""
+    """The result of one pass: all that an objective or a measure may use. S samples, G groups of latents."""
 
     outputs: Tensor  # (S, B, C', H, W), of the decoder
     nll: Tensor  # (S, B) nats, -log p(x|z)
@@ -150,7 +150,7 @@ class VAE(nn.Module):
         return Pass(outputs, self.likelihood.nll(outputs, images), (posterior,), (self.prior,), (z,))
 
     def start_at(self, means: Tensor) -> None:
-        """Let the decoder begin with pixel means (C, H, W) in [0, 1]: the best picture that knows no code."""
+        """Start the decoder at pixel means (C, H, W) in [0, 1]: the best image that ignores the code."""
         self.network.start_at(self.likelihood.outputs_of(means))
 
 

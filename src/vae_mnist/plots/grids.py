@@ -1,4 +1,4 @@
-"""Grids of images, drawn pixel for pixel: nothing is resampled, and no axes stand around an image."""
+"""Grids of images, drawn pixel for pixel: nothing is resampled, and images have no axes."""
 
 from collections.abc import Sequence
 from math import ceil

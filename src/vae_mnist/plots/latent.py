@@ -91,7 +91,7 @@ def class_colours(count: int) -> list[str]:
 def principal_components(points: Tensor) -> tuple[Tensor, tuple[float, float]]:
     """Two principal components (N, 2) float64, and the share of the variance each explains.
 
-    Signs are fixed (the largest weight of each is positive), so that a map does not flip from one run to the next.
+    Signs are fixed (the largest weight of each is positive), which keeps a map from flipping between runs.
     One latent dimension gives a second component of zeros.
     """
     centred = points.double() - points.double().mean(dim=0)

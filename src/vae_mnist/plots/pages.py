@@ -1,4 +1,4 @@
-"""White pages with a caption. Pillow draws grids, Matplotlib draws axes; the words stand in the same places on both."""
+"""White pages with a caption. Pillow draws grids, Matplotlib draws axes; the text is in the same place on both."""
 
 from collections.abc import Iterator
 from functools import cache

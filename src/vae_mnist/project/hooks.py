@@ -1,4 +1,4 @@
-"""The order of what happens around every run; the modules beside this one do it."""
+"""The order of what happens around every run; the other modules of this package do it."""
 
 import atexit
 import threading
@@ -103,7 +103,7 @@ class ProjectHooks:
             self._run.stop = stop
 
     def end(self, how: str) -> None:
-        """Close the run that goes on, if there is one.
+        """Close the current run, if there is one.
 
         Args:
             how: "finished", "stopped by …" or "failed: …".

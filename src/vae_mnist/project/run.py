@@ -1,4 +1,4 @@
-"""The run that goes on in this process: its lock and its record."""
+"""The current run of this process: its lock and its record."""
 
 import logging
 import threading

@@ -68,7 +68,7 @@ def _read_pickle(file: BinaryIO, end: int, size: int) -> bytes:
     foreign = _refusal(f"a zip archive that torch.save did not write, or of more than {MAX_RECORDS:,} records")
     if count > MAX_RECORDS or length > MAX_DIRECTORY:
         raise foreign
-    # Compared as a whole, so that zipfile and torch see the same archive; at 12 are versions of the format.
+    # Compared as a whole: zipfile and torch must see the same archive. At 12 are versions of the format.
     expected = (
         struct.pack("<4sQ4xLLQQQQ", b"PK\6\6", 44, 0, 0, count, count, length, start)
         + struct.pack("<4sLQL", b"PK\6\7", 0, end - _ZIP_END, 1)

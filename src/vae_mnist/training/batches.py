@@ -24,8 +24,8 @@ class Batch(NamedTuple):
 class Batches:
     """Each iteration is one epoch: a new order, every image once, the last batch ragged.
 
-    Order and noise come from one CPU generator, so they are the same on every device, and its state alone says where
-    training goes on.
+    Order and noise come from one CPU generator: they are the same on every device, and its state is all that resuming
+    needs.
 
     Args:
         digits: images (N, C, H, W) uint8 and labels (N,), on the device that trains.

@@ -151,7 +151,7 @@ def thread_count(threads: int | Literal["auto"]) -> int:
 
 
 def machine_facts(machine: Machine) -> dict[str, Any]:
-    """What decides, beside parameters and digits, which bits training gives: for the run's record."""
+    """What else decides the bits of a training, apart from parameters and digits: for the run's record."""
     device = machine.device
     return {
         "device": str(device),

@@ -1,6 +1,6 @@
 """What fits into memory: how much is free, and how much training, evaluation and generation would take.
 
-A model's passes run on the meta device, where tensors have shapes and no bytes, so that any model can be counted.
+A model's passes run on the meta device, where tensors have shapes but no bytes: this works for any model.
 """
 
 import copy
@@ -27,7 +27,7 @@ from .machine import Machine
 # Bytes a parameter takes: weight, gradient and two moments of Adam; weight and moments again in a snapshot, in the
 # bytes of its file, and in the checkpoint gone on from; one for what the allocator keeps.
 _PARAMETER = 14 * 4
-_SPARE = 2.0  # what allocators and convolutions take beside the tensors; tests hold it to measured peaks
+_SPARE = 2.0  # what allocators and convolutions take in addition to the tensors; tests hold it to measured peaks
 _BINARISED = 10_000  # images binarised in one piece, 17 bytes a pixel
 _PICTURE = 1_300_000  # bytes that each digit on a page takes while the page is written
 _THREADS = 2**28  # bytes of addresses that new threads reserve and hardly use; `ulimit -v` counts them

@@ -1,4 +1,4 @@
-"""Whether a run may go on: the same settings and the same digits."""
+"""Whether a run may be resumed: the same settings and the same digits."""
 
 import hashlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from ..storage.fields import Split
 from ..storage.records import DataCard
 from .machine import Precision
 
-# What may differ when a run goes on: it changes how long or where, not what is computed.
+# What may differ when a run is resumed: it changes how long or where, not what is computed.
 FREE_SETTINGS = frozenset(f"train.{name}" for name in ("epochs", "resume", "keep", "device", "threads", "compile"))
 LENGTH = "train.epochs"  # is not free where the learning rate falls towards the end
 
@@ -25,7 +25,7 @@ def run_settings(
 ) -> dict[str, Any]:
     """What decides which weights training gives, as {"group.name": value}; of the sub-groups only the chosen ones.
 
-    A precision of auto stands as what it became here.
+    A precision of auto is stored as what it resolves to here.
     """
     settings = {
         **dict(_flat("model", model)),
@@ -48,7 +48,7 @@ def _flat(prefix: str, group: ParameterGroup) -> Iterator[tuple[str, Any]]:
 
 
 def check_resume(checkpoint: Checkpoint, run: str, settings: dict[str, Any], data_card: DataCard) -> None:
-    """Refuse to go on with other settings or other digits.
+    """Refuse to resume with other settings or other digits.
 
     Raises:
         ResumeError: naming each difference, and both ways on.
@@ -74,7 +74,7 @@ def check_resume(checkpoint: Checkpoint, run: str, settings: dict[str, Any], dat
 
 
 def check_dataset(checkpoint: Checkpoint, split: Split, digits: Digits) -> None:
-    """Refuse digits other than those beside which a checkpoint was trained.
+    """Refuse other digits than those of the training that wrote a checkpoint.
 
     Raises:
         DataError: naming both.
@@ -90,7 +90,7 @@ def check_dataset(checkpoint: Checkpoint, split: Split, digits: Digits) -> None:
 
 
 def _name(run: str, changed: list[str], settings: dict[str, Any]) -> str:
-    """A name that tells the changes, model.latent_dim = 16 -> z16, or tells them apart by a checksum."""
+    """A name made of the changes, model.latent_dim = 16 -> z16, or of a checksum where it would be too long."""
     parts = [(key.rpartition(".")[2], settings[key]) for key in changed if key in settings]
     name = "".join(f"{_SHORT.get(key, key)}{value}" for key, value in parts)
     if 0 < len(name) <= _NAME and name.replace(".", "").replace("_", "").isalnum():

@@ -8,7 +8,7 @@ from ..config.parameters import TrainConfig
 def learning_rates(config: TrainConfig, epoch: int, steps: int) -> list[float]:
     """The learning rate of each step of an epoch: a rise over the warm-up, then as the schedule says.
 
-    What a rate is depends on the step alone, so there is no state of it to save.
+    A rate depends on the step alone, so there is no state to save.
 
     Args:
         config: learning rate, schedule, warm-up, epochs.

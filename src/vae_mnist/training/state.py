@@ -1,4 +1,4 @@
-"""All that training changes: how it starts, what a checkpoint holds of it, and how it is put back."""
+"""Everything that training changes: its start, its snapshot in a checkpoint, and how it is restored."""
 
 import platform
 import threading
@@ -28,7 +28,7 @@ _SEEDING = threading.Lock()  # of torch's default generator, which is one for al
 
 @dataclass
 class TrainingState:
-    """All that training changes; a checkpoint holds exactly this."""
+    """Everything that training changes; a checkpoint holds exactly this."""
 
     step: Step  # model and objective
     description: tuple[ModelConfig, ObjectiveConfig]  # what it was built from
@@ -96,7 +96,7 @@ def restore(state: TrainingState, checkpoint: Checkpoint) -> TrainingState:
         _check_scaler(state.scaler.state_dict(), checkpoint.scaler_state)
         model.load_state_dict(checkpoint.model_state)
         objective.load_state_dict(checkpoint.objective_state)
-        # With groups of its own, so that nothing in a file can set learning rate or betas.
+        # Its own groups: a file must not set learning rate or betas.
         saved = state.optimizer.state_dict() | {"state": checkpoint.optimizer_state["state"]}
         state.optimizer.load_state_dict(saved)
         state.scaler.load_state_dict(checkpoint.scaler_state)
@@ -111,7 +111,7 @@ def restore(state: TrainingState, checkpoint: Checkpoint) -> TrainingState:
 
 
 def snapshot(state: TrainingState, settings: Mapping[str, Any], data_card: DataCard) -> Checkpoint:
-    """The state as a checkpoint: copies on the CPU, so that training may go on at once.
+    """The state as a checkpoint: copies on the CPU, so training can continue at once.
 
     Args:
         state: after an epoch.

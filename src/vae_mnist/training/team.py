@@ -60,7 +60,7 @@ ALONE = Team()
 
 
 def launched() -> bool:
-    """Whether torchrun has started this process, with others beside it."""
+    """Whether torchrun has started this process together with others."""
     return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 

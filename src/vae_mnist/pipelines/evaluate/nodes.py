@@ -33,7 +33,7 @@ def measure_bounds(
 
     Args:
         checkpoints: oldest first.
-        test_digits: those the run was trained beside.
+        test_digits: those that the run was trained with.
         config: number of samples, binarisation, seed, chunk size.
         train: device, precision and threads.
 
@@ -95,7 +95,7 @@ def encode_test_digits(checkpoints: Partitions, test_digits: Digits, train: Trai
 
     Args:
         checkpoints: oldest first.
-        test_digits: those the run was trained beside.
+        test_digits: those that the run was trained with.
         train: device, precision and threads.
 
     Returns:

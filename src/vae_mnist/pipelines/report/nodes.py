@@ -120,7 +120,7 @@ def draw_interpolations(
     check_dataset(checkpoint, "test", test_digits)
     model = _model(checkpoint, machine)
     ends = test_digits["images"][_by_turns(test_digits["labels"], 2 * config.interpolation_pairs)]
-    # Half a list apart, so that a path leads from one digit to another; of an odd number the middle one is left out.
+    # Half a list apart: a path leads from one class to another. Of an odd number the middle one is left out.
     half = max(1, len(ends) // 2)
     left, right = as_pixels(ends[:half]), as_pixels(ends[-half:])
     with machine.measuring():
@@ -171,7 +171,7 @@ def animate_samples(samples: LazyPictures, config: ReportConfig) -> list[Image]:
 def _one_an_epoch(
     kind: str, checkpoints: Partitions, draw: Callable[[Checkpoint], Image]
 ) -> tuple[LazyPictures, Image]:
-    """{"sample_epoch_001": …}: each page is drawn when it is written, so that a long run needs no more memory."""
+    """{"sample_epoch_001": …}: each page is drawn when it is written: a long run needs no more memory."""
 
     def later(read: Callable[[], Checkpoint]) -> Callable[[], Image]:
         return lambda: draw(read())
