@@ -58,16 +58,6 @@ class Conv(Network):
             *up,
         )
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Mean and log-variance side by side, (B, 2Z)."""
-        parameters: Tensor = self.posterior(self.encoder(images))
-        return parameters
-
-    def decode(self, z: Tensor) -> Tensor:
-        """The decoder's outputs, (N, C', H, W)."""
-        outputs: Tensor = self.decoder(z)
-        return outputs
-
     @torch.no_grad()
     def start_at(self, outputs: Tensor) -> None:
         """Start each channel of the decoder at its mean over the image, of outputs (C', H, W)."""

@@ -32,16 +32,6 @@ class Mlp(Network):
             nn.Unflatten(1, (outputs * channels, height, width)),
         )
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Mean and log-variance side by side, (B, 2Z)."""
-        parameters: Tensor = self.posterior(self.encoder(images))
-        return parameters
-
-    def decode(self, z: Tensor) -> Tensor:
-        """The decoder's outputs, (N, C', H, W)."""
-        outputs: Tensor = self.decoder(z)
-        return outputs
-
     @torch.no_grad()
     def start_at(self, outputs: Tensor) -> None:
         """Start the decoder at these outputs, (C', H, W)."""

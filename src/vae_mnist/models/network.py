@@ -6,15 +6,24 @@ from torch import Tensor, nn
 
 
 class Network(nn.Module, ABC):
-    """An encoder and a decoder, whose sizes follow from the image's shape."""
+    """An encoder and a decoder, whose sizes follow from the image's shape.
 
-    @abstractmethod
+    A subclass sets `encoder`, `posterior` and `decoder`, or overrides the methods that use them.
+    """
+
+    encoder: nn.Module  # (B, C, H, W) -> features
+    posterior: nn.Module  # features -> (B, 2Z)
+    decoder: nn.Sequential  # (N, Z) -> (N, C', H, W)
+
     def encode(self, images: Tensor) -> Tensor:
         """Mean and log-variance of q(z|x) side by side, (B, 2Z), of images (B, C, H, W)."""
+        parameters: Tensor = self.posterior(self.encoder(images))
+        return parameters
 
-    @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
         """What the likelihood reads, (N, C', H, W), of codes (N, Z)."""
+        outputs: Tensor = self.decoder(z)
+        return outputs
 
     @abstractmethod
     def start_at(self, outputs: Tensor) -> None:
