@@ -2,6 +2,8 @@
 
 import os
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +11,22 @@ from kedro.framework.cli.utils import find_run_command
 from kedro.framework.project import configure_project
 from kedro.utils import find_kedro_project
 
+from .errors import VaeMnistError
+
 
 def main(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     """Run the project in the working folder; takes the options of `kedro run`."""
     if find_kedro_project(Path.cwd()) is None:
         os.environ.setdefault("KEDRO_DISABLE_TELEMETRY", "1")  # there is no .telemetry file here to say no
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if int(os.environ.get("RANK", "0")) > 0:  # the first of torchrun's processes alone reads, writes and logs
         from .training.together import follow
 
-        return follow()
+        try:
+            return follow()
+        except VaeMnistError as error:
+            sys.exit(f"Error: {error}")
     package = Path(__file__).parent.name
     configure_project(package)
     kwargs["standalone_mode"] = not hasattr(sys, "ps1")
@@ -29,6 +38,13 @@ def main(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         raise
     _dismiss()
     return result
+
+
+def _end_with(parent: int) -> None:
+    """End this process as soon as torchrun, which started it, has gone, however it was killed."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _dismiss() -> None:

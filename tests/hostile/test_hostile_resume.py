@@ -114,11 +114,11 @@ def test_starting_over_reads_nothing_and_renames_nothing(trained, run, caplog):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pipeline", ["evaluate", "report", "generate"])
-def test_where_nothing_is_trained_damage_is_an_error_that_says_what_to_do(trained, run, pipeline):
+@pytest.mark.parametrize("word", ["--pipelines=evaluate", "--nodes=draw_samples", "--pipelines=generate"])
+def test_where_nothing_is_trained_damage_is_an_error_that_says_what_to_do(trained, run, word):
     name, folder = run
     flip(folder / "vae_epoch_003.pt", 1)
-    result = trained.invoke(f"--pipelines={pipeline}", run=name)
+    result = trained.invoke(word, run=name)
     assert result.exit_code == 1
     assert "vae_epoch_003.pt: damaged: " in result.output
     assert "kedro run sets it aside and goes on from the one before" in result.output
@@ -126,13 +126,15 @@ def test_where_nothing_is_trained_damage_is_an_error_that_says_what_to_do(traine
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pipeline", ["train", "evaluate", "report", "generate"])
-def test_no_run_runs_a_command_in_a_checkpoint(trained, run, tmp_path, pipeline):
+@pytest.mark.parametrize(
+    "word", ["--pipelines=train", "--pipelines=evaluate", "--nodes=draw_samples", "--pipelines=generate"]
+)
+def test_no_run_runs_a_command_in_a_checkpoint(trained, run, tmp_path, word):
     name, folder = run
     path, marker = folder / "vae_epoch_003.pt", tmp_path / "it_ran"
     content = sealed(torch_saved(torch.load(path) | {"versions": Command(marker)}))
     path.write_bytes(content)
-    result = trained.invoke(f"--pipelines={pipeline}", run=name, train__epochs=4)
+    result = trained.invoke(word, run=name, train__epochs=4)
     assert result.exit_code == 1
     assert (
         "vae_epoch_003.pt: refused, nothing of it was run: it is a pickle that asks for 'posix.system'" in result.output

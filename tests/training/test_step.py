@@ -70,7 +70,7 @@ def test_compiled_steps_give_the_same_losses_and_gradients(splits, kind, precisi
         terms = forward(batch(splits["train"], 100, plain.objective.samples), NOW)
         terms.loss.sum().backward()
         found.append([*(term.detach() for term in terms[:3]), *(weight.grad for weight in plain.parameters())])
-    tolerance = 1e-5 if precision == "float32" else 3e-2
+    tolerance = 3e-2 if precision != "float32" else 1e-5 if name == "elbo" else 1e-4  # weights are exponentials
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(other, one, rtol=tolerance, atol=tolerance * one.abs().max().item())
 

@@ -90,5 +90,6 @@ def _missing(name: str, catalog: DataCatalog) -> str:
         return str(missing())
     if isinstance(dataset, MemoryDataset):
         return f"{name} is passed on in memory only: begin with an earlier node, the one that makes it."
-    maker = "kedro run --pipelines=ingest" if name in SHARED else "kedro run"
+    pipeline = "ingest" if name in SHARED else "evaluate" if name == "test_codes" else None
+    maker = f"kedro run --pipelines={pipeline}" if pipeline else "kedro run"
     return f"no {name} at {shown(location(catalog, name))}: run {maker} first"
