@@ -44,7 +44,7 @@ EVALUATED = {"metrics.json", "bounds.json", "latents.json"}
 def test_parts_of_a_pipeline_can_be_chosen(finished, words, made):
     run = "parts"
     if not finished.path("06_models", run).exists():
-        assert finished.invoke("--pipelines=train,evaluate", run=run).exit_code == 0
+        assert finished.invoke("--pipelines=train,evaluate,report", run=run).exit_code == 0
     folders = [finished.path("07_model_output", run), finished.path("08_reporting", run)]
     before = {path: path.stat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
     result = finished.invoke(*words, run=run)
