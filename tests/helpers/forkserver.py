@@ -22,7 +22,6 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 MODULES = ("kedro", "vae_mnist")
@@ -40,37 +39,31 @@ IMPORTS = """
 """
 
 # Python and the libraries read these variables while they are loaded; a child of the server is too late for them.
-EARLY = ("PYTHON", "LD_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "TORCH", "CXX", "CUDA_", "MPL", "HOME")
+EARLY = ("PYTHON", "LD_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "CXX", "CUDA_", "MPL", "HOME")
+AT_START = {name: value for name, value in os.environ.items() if name.startswith(EARLY)}
 
 
-def start(words, *, cold=False, before=None, **options):
-    """Start a command as `subprocess.Popen(words, **options)` does, in a child of the server where that is the same.
+def environment():
+    """The variables of this process, apart from what Kedro adds to PYTHONPATH and the like when it runs in it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(EARLY)} | AT_START
+
+
+def start(words, *, cold=False, before=None, env=None, **options):
+    """Start a command as `subprocess.Popen(words, env=env, **options)` does, in a child of the server where it can be.
 
     Args:
-        cold: start a new Python in any case.
+        cold: start a new Python in any case; it must be so where `env` changes what is read while Python is loaded.
         before: a function of a module of the tests and its arguments, which the child calls before it runs the command.
             The module must not import vae_mnist.
     """
-    if cold or _needs_a_new_python(words, options):
+    env = env or environment()
+    if cold or sys.platform != "linux" or [*words[:2]] != [sys.executable, "-m"] or words[2] not in MODULES:
         assert before is None, "only a child of the server can call a function first"
-        return subprocess.Popen(words, **options)
-    return Forked(words, before=before, **options)
-
-
-def _needs_a_new_python(words, options):
-    return (
-        sys.platform != "linux"  # the system libraries of macOS do not survive a fork
-        or [*words[:2]] != [sys.executable, "-m"]
-        or words[2] not in MODULES
-        or not options.keys() <= {"cwd", "env", "stdin", "stdout", "stderr", "text"}
-        or _early(options.get("env") or os.environ) != _server().early
-    )
-
-
-def _early(environment):
-    # PyTorch reads the place of its compiler's cache when it compiles, and sets it itself; `kedro run` sets the other.
-    late, ours = {"TORCHINDUCTOR_CACHE_DIR"}, {"GOMP_SPINCOUNT": "3000"}
-    return ours | {name: value for name, value in environment.items() if name.startswith(EARLY) and name not in late}
+        return subprocess.Popen(words, env=env, **options)
+    early = {name for name in {*env, *AT_START} if name.startswith(EARLY) and env.get(name) != AT_START.get(name)}
+    assert not early, f"a child of the server is too late for {', '.join(sorted(early))}: start cold"
+    assert options.keys() <= {"cwd", "stdin", "stdout", "stderr", "text"}, f"start cold with {', '.join(options)}"
+    return Forked(words, before=before, env=env, **options)
 
 
 class Forked(subprocess.Popen):
@@ -84,11 +77,10 @@ class Forked(subprocess.Popen):
         """The only private method of Popen that has to be replaced; pipes, text and timeouts remain its own."""
         pipes = rest[3:9]  # reading and writing end of standard input, output and error; -1: ours is inherited
         streams = [ours if fd == -1 else fd for ours, fd in enumerate((pipes[0], pipes[3], pipes[5]))]
-        folder, environment = str(cwd or Path.cwd()), dict(env or os.environ)
-        request = {"words": words[2:], "cwd": folder, "env": environment, "before": self._before}
+        request = {"words": words[2:], "cwd": str(cwd or Path.cwd()), "env": env, "before": self._before}
         self._watcher, theirs = socket.socketpair()
         with theirs:
-            socket.send_fds(_server().requests, [b"+"], [*streams, theirs.fileno()])
+            socket.send_fds(_server()[0], [b"+"], [*streams, theirs.fileno()])
         self._watcher.sendall(json.dumps(request).encode() + b"\n")
         self.pid = self._answer()
         self._close_pipe_fds(*pipes)
@@ -112,24 +104,18 @@ class Forked(subprocess.Popen):
         return self.returncode
 
 
-class Server(NamedTuple):
-    process: subprocess.Popen
-    requests: socket.socket  # the server ends when this end is closed
-    early: dict[str, str]
-
-
 @functools.cache
 def _server():
+    """The connection to the server, which ends when the connection is closed; and its process."""
     ours, theirs = socket.socketpair()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    early = _early(environment)
-    environment.setdefault("GOMP_SPINCOUNT", "3000")  # as `kedro run` sets it before it imports torch
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
-    environment["PYTHONWARNINGS"] = ",".join(settings["filterwarnings"])
+    env = {name: value for name, value in environment().items() if not name.startswith("COVERAGE_")}
+    env.setdefault("GOMP_SPINCOUNT", "3000")  # as `kedro run` sets it before it imports torch
+    env["PYTHONWARNINGS"] = ",".join(settings["filterwarnings"])
     command = [sys.executable, "-m", __name__, str(theirs.fileno())]
-    options = {"cwd": ROOT, "env": environment, "stdin": subprocess.DEVNULL, "start_new_session": True}
+    options = {"cwd": ROOT, "env": env, "stdin": subprocess.DEVNULL, "start_new_session": True}
     with theirs:
-        return Server(subprocess.Popen(command, pass_fds=[theirs.fileno()], **options), ours, early)
+        return ours, subprocess.Popen(command, pass_fds=[theirs.fileno()], **options)
 
 
 def serve(requests):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
-from .forkserver import ROOT, start
+from .forkserver import ROOT, environment, start
 
 # A model so small that a test trains it in a second; given to every run that is not about the default model.
 TINY = {
@@ -38,7 +38,7 @@ def as_params(**overrides):
 
 def without_coverage():
     """The environment of a process that is not traced: one that is to be killed, or that may write little."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    return {name: value for name, value in environment().items() if not name.startswith("COVERAGE_")}
 
 
 class Project:
@@ -57,7 +57,7 @@ class Project:
         """Run a command here; output is text. `cold`: see `forkserver.start`."""
         # `kedro ipython` looks for its program on the path, as it stands in an activated environment.
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        options |= {"cwd": self.root, "env": os.environ | {"PATH": path} | (env or {})}
+        options |= {"cwd": self.root, "env": environment() | {"PATH": path} | (env or {})}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with start(words, cold=cold, **pipes, **options) as process:
             try:

@@ -17,3 +17,14 @@ def test_warnings_in_a_process_are_errors(project):
     result = project.kedro("run", "--pipelines=ingest")
     assert result.returncode == 1
     assert result.stderr.endswith("DeprecationWarning: old\n")
+
+
+@pytest.mark.parametrize("name", ["PYTHONPATH", "OMP_NUM_THREADS"])
+def test_a_process_that_has_to_start_cold_says_so(project, name):
+    with pytest.raises(AssertionError, match=f"too late for {name}: start cold"):
+        project.kedro("run", env={name: "1"})
+
+
+def test_what_kedro_adds_to_the_environment_here_does_not_reach_a_process(project, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "left by a run in this process")
+    project.run("--pipelines=ingest")

@@ -134,7 +134,7 @@ def test_without_a_compiler_that_works_the_run_says_what_it_needs(project, tmp_p
     compiler.write_text(f'#!/bin/sh\n{commands}\nexec g++ "$@"\n')
     compiler.chmod(0o755)
     env = {"CXX": str(compiler), CACHE: str(tmp_path / "cache")}
-    result = project.kedro("run", "--pipelines=ingest,train", as_params(train__compile=True), env=env)
+    result = project.kedro("run", "--pipelines=ingest,train", as_params(train__compile=True), env=env, cold=True)
     assert result.returncode == 1
     error = result.stderr.splitlines()[-1]
     assert re.match(f"Error: train\\.compile: torch\\.compile failed: {said}", error), error
