@@ -93,7 +93,7 @@ def target(settings: Settings) -> Result:
             places = f"data_root={folder}/{seed}/data,mnist_root={settings.digits},train.device={settings.device}"
             command = [sys.executable, "-m", "kedro", "run", "--env=fast", "--pipelines=ingest,train"]
             cost = run([*command, f"--params={places},train.seed={seed}"], ROOT)
-            losses = history_of(Path(folder, str(seed)), "default", "test_loss")
+            losses = history_of(Path(folder, str(seed)), "fast", "test_loss")
             results[f"3. ours, `kedro run --env=fast`, seed {seed}"] = {
                 "seconds": cost.wall_seconds,
                 "test_losses": losses,
