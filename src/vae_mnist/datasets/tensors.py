@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kedro.io import AbstractDataset
+from kedro.io import AbstractDataset, DatasetError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -33,14 +33,8 @@ class TensorsDataset(AbstractDataset[dict[str, Tensor], dict[str, Tensor]]):
         Raises:
             DataError: the file is missing or damaged.
         """
-        return self._read()
-
-    def _read(self) -> dict[str, Tensor]:
-        if not self._filepath.is_file():
-            found = (
-                "no such file" if not self._filepath.exists() else "expected a safetensors file, found another thing"
-            )
-            raise DataError(f"{self._filepath}: {found}. Run kedro run first.")
+        if not self._exists():  # reading from a pipe would wait for ever
+            raise DataError(f"{self._filepath}: expected a safetensors file, found none. Run kedro run first.")
         try:
             return load_file(self._filepath)
         except Exception as error:  # malformed bytes can fail in any way; each becomes one message
@@ -69,8 +63,8 @@ class TensorsDataset(AbstractDataset[dict[str, Tensor], dict[str, Tensor]]):
 
     def _holds(self, data: dict[str, Tensor]) -> bool:
         try:
-            old = self._read() if self._exists() else {}
-        except DataError:  # damaged: to be replaced
+            old = self.load() if self._exists() else {}
+        except DatasetError:  # damaged: to be replaced
             return False
         return old.keys() == data.keys() and all(
             old[name].dtype == tensor.dtype
