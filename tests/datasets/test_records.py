@@ -23,7 +23,7 @@ def test_one_object_comes_back_from_plain_json(tmp_path):
 
 
 def test_a_list_of_objects_comes_back(tmp_path):
-    dataset = RecordDataset(filepath=str(tmp_path / "m.json"), holds="vae_mnist.measures.measured:Measured", many=True)
+    dataset = RecordDataset(filepath=str(tmp_path / "m.json"), holds="vae_mnist.measures.measured:Measurements")
     dataset.save([LOSS, LOSS])
     assert dataset.load() == [LOSS, LOSS]
 

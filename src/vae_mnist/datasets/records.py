@@ -1,7 +1,6 @@
 """JSON files that hold what a class describes."""
 
-from importlib import import_module
-from types import GenericAlias
+from pkgutil import resolve_name
 from typing import Any
 
 from kedro_datasets._typing import JSONPreview
@@ -13,28 +12,17 @@ from .tables import JSONDataset
 
 
 class RecordDataset(JSONDataset):
-    """One object of a pydantic class, or a list of them <-> a .json file.
+    """What a type describes to pydantic <-> a .json file.
 
     Args:
         filepath: of the file.
-        holds: the class, as module:name, such as vae_mnist.storage.records:DataCard.
-        many: whether the file holds a list of them.
+        holds: the type, as module:name, such as vae_mnist.storage.records:DataCard.
         metadata: for Kedro-Viz.
     """
 
-    def __init__(
-        self, *, filepath: str, holds: str, many: bool = False, metadata: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__(
-            filepath=filepath,
-            save_args={"indent": 2, "ensure_ascii": False},
-            fs_args={"open_args_save": {"encoding": "utf-8"}, "open_args_load": {"encoding": "utf-8"}},
-            metadata=metadata,
-        )
-        module, _, name = holds.partition(":")
-        held = getattr(import_module(module), name)
-        kind: Any = GenericAlias(list, held) if many else held
-        self._adapter = TypeAdapter(kind)
+    def __init__(self, *, filepath: str, holds: str, metadata: dict[str, Any] | None = None) -> None:
+        super().__init__(filepath=filepath, metadata=metadata)
+        self._adapter = TypeAdapter(resolve_name(holds))
 
     def load(self) -> Any:  # noqa: ANN401 as `holds` says
         """Read the file.

@@ -19,3 +19,6 @@ class Measured(BaseModel):
     better: Literal["lower", "higher"] | None  # None: neither
     data: str  # that it was measured on
     settings: dict[str, Value] = {}  # with which it can be measured again
+
+
+Measurements = list[Measured]
