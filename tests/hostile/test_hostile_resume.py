@@ -1,8 +1,8 @@
 """Checkpoints of a run that a stranger changed, or a bad disk: training does not go on from them unseen."""
 
 import logging
-import math
 import random
+import re
 import shutil
 
 import pytest
@@ -38,7 +38,6 @@ def checkpoint(splits):
         ("optimizer_state/state/3", ..., "'step of parameter 3': expected .* found no such tensor"),
         ("optimizer_state/state/3/exp_avg", ..., "'exp_avg of parameter 3': expected .* found no such tensor"),
         ("optimizer_state/state/3/exp_avg", torch.zeros(9), r"parameter 3': expected \(8,\) float32, found \(9,\)"),
-        ("optimizer_state/state/3/exp_avg_sq", torch.full((8,), math.inf), "expected finite numbers"),
         ("model_state/network.posterior.bias", torch.zeros(9), r"bias': expected \(8,\) .*, found \(9,\) float32"),
         ("model_state/network.posterior.bias", torch.zeros(8, dtype=torch.float64), r"expected \(8,\) .* float64"),
         ("model_state/network.posterior.bias", ..., "'network.posterior.bias': expected .* found no such tensor"),
@@ -52,7 +51,7 @@ def test_training_does_not_go_on_from_what_it_does_not_write(splits, checkpoint,
     other = Checkpoint(**changed(dict(checkpoint), key, value))
     with pytest.raises(CheckpointError, match=text) as caught:
         training.run(splits, training.config(epochs=2), checkpoint=other)
-    assert "epoch 1 cannot be resumed" in str(caught.value)
+    assert re.fullmatch("epoch 1 cannot be resumed: .* Start over with --params=train.resume=false.", str(caught.value))
 
 
 @pytest.fixture(scope="module")

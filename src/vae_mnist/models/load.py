@@ -10,6 +10,7 @@ from torch import Tensor
 from ..config.parameters import ModelConfig
 from ..errors import CheckpointError, VaeMnistError
 from ..storage.checkpoints import Checkpoint, read_checkpoint
+from ..storage.fields import shown
 from .build import build_model
 from .vae import VAE
 
@@ -53,22 +54,13 @@ def model_from_checkpoint(checkpoint: Checkpoint) -> VAE:
     return model.eval()
 
 
-def check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, object]) -> None:
-    """Refuse tensors of other names, shapes or types, or with numbers that are not finite.
+def check_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of other names, shapes or types.
 
     Raises:
         CheckpointError: naming the first of them, what was expected and what came.
     """
-    for name in [*expected, *(name for name in found if name not in expected)]:
-        wanted, came = (_layout(tensors.get(name)) for tensors in (expected, found))
+    for name in {**expected, **found}:
+        wanted, came = (shown(side[name]) if name in side else "no such tensor" for side in (expected, found))
         if wanted != came:
             raise CheckpointError(f"{brief(name)}: expected {wanted}, found {came}.")
-    for name, tensor in found.items():
-        if isinstance(tensor, Tensor) and not tensor.isfinite().all():
-            raise CheckpointError(f"{brief(name)}: expected finite numbers, found infinite ones or NaN.")
-
-
-def _layout(tensor: object) -> str:
-    if isinstance(tensor, Tensor):
-        return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
-    return "no such tensor" if tensor is None else type(tensor).__name__

@@ -2,9 +2,10 @@
 
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from io import BytesIO
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from reprlib import repr as brief
@@ -14,7 +15,7 @@ import torch
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from ..errors import CheckpointError, DamagedCheckpointError, InputError
+from ..errors import CheckpointError, DamagedCheckpointError
 from .archives import check_archive, seal
 from .atomic import atomic_write
 from .fields import MAX_INTEGER, Few, Flat, History, ImageShape, Nested, OptimizerState, Tensors, shown
@@ -26,7 +27,7 @@ FORMAT_VERSION = 3
 class Checkpoint(Record):
     """A run after an epoch: the keys of its file, and what they must hold.
 
-    Tensors are not copied. They require no gradient and share no memory: tied weights must be copied.
+    Tensors are not copied. They are finite, require no gradient and share no memory: tied weights must be copied.
     """
 
     model_config = ConfigDict(protected_namespaces=())  # model_state is no method of pydantic
@@ -37,8 +38,8 @@ class Checkpoint(Record):
     image_shape: ImageShape  # [C, H, W]
     model: Nested  # what the weights belong to: numbers and text, in at most four levels of dicts and lists
     objective: Nested  # what was minimised, likewise
-    model_state: Tensors  # finite
-    objective_state: Tensors  # finite
+    model_state: Tensors
+    objective_state: Tensors
     optimizer_state: OptimizerState  # as torch.optim has it
     scaler_state: Flat  # of the gradient scaler; empty unless float16
     rng_state: Tensor  # uint8, of the generator of order and noise
@@ -49,24 +50,23 @@ class Checkpoint(Record):
 
     @model_validator(mode="after")
     def _refuse_wrong_contents(self) -> Self:
-        for ok, expected, found in self._contents():
-            if not ok:
-                raise ValueError(f"expected {expected}, found {found}.")
-        return self
-
-    def _contents(self) -> Iterator[tuple[bool, str, object]]:
-        """(whether it holds, what is expected, what was found); each may rely on those before it."""
-        rows = len(self.history)
-        yield rows == self.epoch, f"a row of history for each of {self.epoch} epochs", rows
-        yield self.rng_state.dtype == torch.uint8, "rng_state as uint8", shown(self.rng_state)
-        moments = (tensor for tensors in self.optimizer_state["state"].values() for tensor in tensors.values())
-        tensors = [*self.model_state.values(), *self.objective_state.values(), *moments, self.rng_state]
+        if (rows := len(self.history)) != self.epoch:
+            raise ValueError(f"expected a row of history for each of {self.epoch} epochs, found {rows}.")
+        if self.rng_state.dtype != torch.uint8:
+            raise ValueError(f"expected rng_state as uint8, found {shown(self.rng_state)}.")
+        groups = [self.model_state, self.objective_state, *self.optimizer_state["state"].values()]
+        tensors = [*chain.from_iterable(group.items() for group in groups), ("rng_state", self.rng_state)]
         # Before any number is read: a tensor of stride 0 has terabytes of them.
-        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-        held, stored = sum(tensor.nbytes for tensor in tensors), sum(storages.values())
-        yield held <= stored, f"tensors that share no memory, of at most {stored:,} bytes", f"{held:,} bytes"
-        for name, tensor in (*self.model_state.items(), *self.objective_state.items()):
-            yield _is_finite(tensor), f"finite numbers in {brief(name)}", "infinite ones or NaN"
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for _, tensor in tensors}
+        held, stored = sum(tensor.nbytes for _, tensor in tensors), sum(storages.values())
+        if held > stored:
+            raise ValueError(
+                f"expected tensors that share no memory, of at most {stored:,} bytes, found {held:,} bytes."
+            )
+        for name, tensor in tensors:
+            if not _is_finite(tensor):
+                raise ValueError(f"expected finite numbers in {brief(name)}, found infinite ones or NaN.")
+        return self
 
 
 def _is_finite(tensor: Tensor) -> bool:
@@ -85,19 +85,15 @@ def outdated(epochs: Sequence[int], keep: int | str) -> list[int]:
 
     Args:
         epochs: those there are, in any order.
-        keep: "all"; a number n >= 1 for the newest n; "every-10" for each tenth and the newest.
-
-    Raises:
-        InputError: `keep` is something else.
+        keep: of `TrainConfig`: "all"; n >= 1 for the newest n; "every-10" for each tenth and the newest.
     """
     ascending = sorted(epochs)
     if keep == "all":
         return []
-    if every := re.fullmatch(r"every-([1-9][0-9]{0,8})", str(keep)):
-        return [epoch for epoch in ascending[:-1] if epoch % int(every[1])]
-    if type(keep) is int and keep >= 1:
+    if isinstance(keep, int):
         return ascending[:-keep]
-    raise InputError(f"keep: expected 'all', a number of at least 1, or 'every-10', got {keep!r}.")
+    every = int(keep.removeprefix("every-"))
+    return [epoch for epoch in ascending[:-1] if epoch % every]
 
 
 def weights_digest(state: Mapping[str, Tensor]) -> Tensor:
