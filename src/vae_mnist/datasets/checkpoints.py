@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -13,11 +12,9 @@ from kedro.io import AbstractDataset
 
 from ..errors import CheckpointError, DamagedCheckpointError
 from ..storage.atomic import plain_write_errors
-from ..storage.checkpoints import Checkpoint, checkpoint_name, read_checkpoint, write_checkpoint
+from ..storage.checkpoints import FILE_NAME, Checkpoint, checkpoint_name, read_checkpoint, write_checkpoint
 
 logger = logging.getLogger(__name__)
-
-_NAME = re.compile(r"vae_epoch_(\d+)\.pt")
 
 Partitions = dict[str, Callable[[], Checkpoint | None]]
 
@@ -31,8 +28,8 @@ class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint | Callable[[], Che
     Args:
         path: the folder.
         required: True raises for a folder without checkpoints and for a damaged one; False is for resuming a run: no
-            checkpoint gives {}, and a damaged one is renamed when it is read, with a warning, for the newest undamaged
-            one before it, or None.
+            checkpoint gives {}, and each function gives the newest undamaged one, or None; newer ones are renamed then,
+            with a warning.
         metadata: for Kedro-Viz.
     """
 
@@ -47,13 +44,12 @@ class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint | Callable[[], Che
         Raises:
             CheckpointError: there are none, and they are required.
         """
-        found = self._found()
-        if not found and self._required:
+        paths = list(self._found().values())
+        if not self._required:
+            return dict.fromkeys((path.stem for path in paths), partial(_newest_whole, paths))
+        if not paths:
             raise CheckpointError(self.missing())
-        if self._required:
-            return {path.stem: partial(read_checkpoint, path) for path in found.values()}
-        paths = list(found.values())
-        return {path.stem: partial(_newest_whole, paths[: place + 1]) for place, path in enumerate(paths)}
+        return {path.stem: partial(read_checkpoint, path) for path in paths}
 
     def save(self, data: dict[str, Checkpoint | Callable[[], Checkpoint] | None]) -> None:
         """Write each checkpoint, whole or not at all, then remove those that are None and still there.
@@ -61,17 +57,15 @@ class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint | Callable[[], Che
         A function is called when its turn comes.
 
         Raises:
-            CheckpointError: the epoch before is gone, a name is not that of its epoch, or the newest is to be removed.
+            CheckpointError: the epoch before is gone, or a name is not that of its epoch.
             WriteError: the disk is full, read-only, forbidden or gone.
         """
         for name, value in data.items():
             if value is not None:
                 self._write(name, value() if callable(value) else value)
-        found = self._found()
-        for path in (path for path in found.values() if path.stem in data and data[path.stem] is None):
-            if path == found[max(found)]:
-                raise CheckpointError(f"{path}: expected another checkpoint to remove: it is the newest of its run.")
-            _remove(path)
+        for path in self._found().values():
+            if path.stem in data and data[path.stem] is None:
+                _remove(path)
 
     def _write(self, name: str, checkpoint: Checkpoint) -> None:
         epoch, found = checkpoint.epoch, self._found()
@@ -94,7 +88,7 @@ class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint | Callable[[], Che
         return f"no checkpoints of run {self._path.name!r} under {self._path}: run kedro run first"
 
     def _found(self) -> dict[int, Path]:
-        matches = ((_NAME.fullmatch(path.name), path) for path in self._path.glob("vae_epoch_*.pt"))
+        matches = ((FILE_NAME.fullmatch(path.name), path) for path in self._path.glob("vae_epoch_*.pt"))
         return dict(sorted((int(match[1]), path) for match, path in matches if match))
 
     def _exists(self) -> bool:

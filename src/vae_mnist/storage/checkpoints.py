@@ -22,6 +22,7 @@ from .fields import MAX_INTEGER, Few, Flat, History, ImageShape, Nested, Optimiz
 from .records import DataCard, Record, first_problem
 
 FORMAT_VERSION = 3
+FILE_NAME = re.compile(r"vae_epoch_(\d+)\.pt")
 
 
 class Checkpoint(Record):
@@ -191,7 +192,7 @@ def _check_version(content: object) -> None:
 
 
 def _check_name(checkpoint: Checkpoint, name: str) -> None:
-    match = re.fullmatch(r"vae_epoch_(\d+)\.pt", name)
+    match = FILE_NAME.fullmatch(name)
     if match and int(match[1]) != checkpoint.epoch:
         raise CheckpointError(
             f"expected epoch {int(match[1])} as its name says, found epoch {checkpoint.epoch}: it was renamed. "

@@ -44,7 +44,7 @@ def train_model(
         validation_digits: perhaps none.
         test_digits: for the test loss of each epoch.
         data_card: of these digits.
-        resume_point: the run's checkpoints so far, oldest first; reading the last gives the newest whole one, or None.
+        resume_point: the run's checkpoints so far, oldest first; reading any gives the newest whole one, or None.
         run: the run's name.
         model: which model.
         objective: which loss.
