@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from vae_mnist.storage.fields import plain
 from vae_mnist.storage.records import DataCard, first_problem
 
-from ..helpers.checkpoints import CARD
+from ..helpers.records import CARD
 
 
 def problem(content):
