@@ -1,13 +1,11 @@
 """Files that a stranger made, or a bad disk: nothing in them runs, nothing hangs, memory stays bounded."""
 
-import io
 import json
 import os
 import pickle
 import struct
 import subprocess
 import sys
-import warnings
 import zipfile
 from functools import partial
 
@@ -31,6 +29,7 @@ weights, model = partial(under, "model_state"), partial(under, "model")
 
 
 UNREAD, FOREIGN = "cannot be read", "torch.save did not write"
+STRANGE = "a file without checksum, from another program or an older version"
 OTHER, TWICE, SHARED = "of other things than dicts", "refers twice", "tensors that share no memory"
 
 SHARED_TUPLES = doubled(60, b")", b"h@\x86")
@@ -40,9 +39,7 @@ WIDE = b"(]q\xf0(" + b"N" * 1000 + b"e]q\xf1(" + b"h\xf0" * 1000 + b"e]q\xf2(" +
 BOMBS = {
     "os_system": (weights(b"cposix\nsystem\n" + op("true") + b"\x85R"), "asks for 'posix.system'"),
     "bytearray": (weights(b"cbuiltins\nbytearray\n" + op(10**10) + b"\x85R"), "asks for 'builtins.bytearray'"),
-    "encode": (weights(b"c_codecs\nencode\n" + op("é") + op("punycode") + b"\x86R"), "asks for '_codecs.encode'"),
     "counter": (model(b"ccollections\nCounter\n)R"), "asks for 'collections.Counter'"),
-    "parameter": (weights(b"ctorch.nn.parameter\nParameter\n)R"), "asks for 'torch.nn.parameter.Parameter'"),
     "float_tensor": (weights(b"ctorch\nFloatTensor\n" + op(2**34) + b"\x85R"), "asks for 'torch.FloatTensor'"),
     "terabytes_claimed": (weights(tensor((2**38,), (1,), 2**38)), UNREAD),
     "terabytes_in_the_size": (weights(tensor((2**38,), (1,), 16)), UNREAD),
@@ -111,7 +108,11 @@ ARCHIVES = {
     "many_dicts": (lambda: with_more(model(b"](" + b"}" * 900_000 + b"e")), ""),
     "transposed": (lambda: with_more(weights(tensor((2, 8), (1, 2), 16))), ""),
     "deflated": (lambda: sealed(zipped(zipfile.ZIP_DEFLATED, 400)), FOREIGN),
-    "deflated_without_checksum": (lambda: zipped(zipfile.ZIP_DEFLATED, 400), "file without checksum"),
+    "deflated_without_checksum": (lambda: zipped(zipfile.ZIP_DEFLATED, 400), STRANGE),
+    "another_project": (lambda: torch_saved({"state_dict": {"a": torch.zeros(3)}, "epoch": 3}), STRANGE),
+    "legacy": (lambda: torch_saved(contents(), _use_new_zipfile_serialization=False), STRANGE),
+    "bare_pickle": (lambda: pickle.dumps({"epoch": 3}), STRANGE),
+    "pickle_protocol_4": (lambda: sealed(torch_saved(contents(), pickle_protocol=4)), TWICE),
     "compressed": (compressed, "compressed records"),
     "two_of_one_name": (lambda: sealed(torch_archive(FOUND | {"DATA.pkl": FOUND["data.pkl"]})), "overlap or repeat"),
     "many_records": (lambda: sealed(torch_archive(FOUND | {f"x{n}": b"" for n in range(10_001)})), "10,000 records"),
@@ -126,15 +127,9 @@ ARCHIVES = {
         lambda: with_more(op("model_state") + b"}" + many(b"N") + b"s"),
         "a tensor as '000000', found None",
     ),
-    "wrong_versions": (
-        lambda: with_more(op("versions") + b"}" + many(b"N") + b"s"),
-        "at most 10,000 entries",
-    ),
+    "wrong_versions": (lambda: with_more(op("versions") + b"}" + many(b"N") + b"s"), "at most 10,000 entries"),
     "wrong_keys": (lambda: with_more(many(b"N")), "found '000000'"),
-    "wrong_rows": (
-        lambda: with_more(op("history") + b"](" + b"N" * 900_000 + b"es"),
-        "a row of epoch 1",
-    ),
+    "wrong_rows": (lambda: with_more(op("history") + b"](" + b"N" * 900_000 + b"es"), "a row of epoch 1"),
     "shared_storage": (shared_storage, SHARED),
 }
 
@@ -142,21 +137,17 @@ ARCHIVES = {
 FILES = ARCHIVES | {name: (partial(with_more, instructions), reason) for name, (instructions, reason) in BOMBS.items()}
 
 
+def measure(*arguments):
+    """What tests/hostile/measure.py reports."""
+    command = [sys.executable, "-W", "error", "-m", "tests.hostile.measure", *arguments]
+    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
 def check(folder, names):
     """Read each file in a process of its own: it gives its reason, in bounded time and memory."""
     for name in names:
         (folder / name).write_bytes(FILES[name][0]())
-    command = [
-        sys.executable,
-        "-W",
-        "error",
-        "-m",
-        "tests.hostile.measure",
-        "files",
-        *(folder / name for name in names),
-    ]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    report = json.loads(result.stdout)
+    report = measure("files", *(folder / name for name in names))
     for name, (outcome, text, seconds, growth) in report.items():
         expected, size = FILES[name][1], (folder / name).stat().st_size
         assert (outcome, expected in text) == ("refused" if expected else "read", True), (name, outcome, text)
@@ -168,7 +159,8 @@ def check(folder, names):
 
 def test_one_file_of_each_kind_neither_runs_nor_hangs_nor_fills_the_memory(tmp_path):
     bombs = ["bytearray", "terabytes_claimed", "terabytes_by_stride_0", "shared_tuples_as_key", "shared_lists"]
-    check(tmp_path, ["good", "os_system", *bombs, "deflated", "wrong_tensors"])
+    strangers = ["another_project", "legacy", "bare_pickle"]
+    check(tmp_path, ["good", "os_system", *bombs, *strangers, "deflated", "wrong_tensors"])
 
 
 @pytest.mark.slow
@@ -176,11 +168,10 @@ def test_no_file_runs_or_hangs_or_fills_the_memory(tmp_path):
     check(tmp_path, FILES)
 
 
-@pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize("seal", [sealed, lambda content: content], ids=["with checksum", "without"])
-def test_a_command_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, seal, protocol):
+def test_a_command_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, seal):
     marker, path = tmp_path / "it_ran", tmp_path / "c.pt"
-    path.write_bytes(seal(torch_saved(contents() | {"versions": Command(marker)}, pickle_protocol=protocol)))
+    path.write_bytes(seal(torch_saved(contents() | {"versions": Command(marker)})))
     with pytest.raises(CheckpointError, match=r"c\.pt: refused, nothing of it was run: it is a") as caught:
         read_checkpoint(path)
     assert type(caught.value) is CheckpointError
@@ -189,38 +180,6 @@ def test_a_command_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, seal, p
     assert marker.exists(), "the command would have worked"
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_a_command_in_a_bare_pickle_is_refused_and_does_not_run(tmp_path, protocol):
-    (tmp_path / "c.pt").write_bytes(pickle.dumps({"model": Command(tmp_path / "it_ran")}, protocol))
-    with pytest.raises(CheckpointError, match="refused, nothing of it was run: it is a file without checksum"):
-        read_checkpoint(tmp_path / "c.pt")
-    assert not (tmp_path / "it_ran").exists()
-
-
-def foreign_model():
-    with torch.random.fork_rng(devices=[]):
-        return torch.nn.Linear(2, 2)
-
-
-def script():
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(action="ignore"):  # torch's own
-        torch.jit.save(torch.jit.script(torch.nn.ReLU()), buffer)
-    return buffer.getvalue()
-
-
-STRANGERS = {
-    "legacy": torch_saved({"a": torch.zeros(3)}, _use_new_zipfile_serialization=False),
-    "another_project": torch_saved({"state_dict": foreign_model().state_dict(), "epoch": 3}),
-    "a_model": torch_saved(foreign_model()),
-    "sealed_tensor": sealed(torch_saved(torch.zeros(3))),
-    "sealed_foreign_dict": sealed(torch_saved({"epoch": 3, "weights": torch.zeros(3)})),
-    "sealed_pickle_protocol_4": sealed(torch_saved(contents(), pickle_protocol=4)),
-    "zip": zipped(zipfile.ZIP_STORED, 1),
-    "sealed_zip": sealed(zipped(zipfile.ZIP_STORED, 1)),
-    "script": script(),
-    "sealed_script": sealed(script()),
-}
 BROKEN = {
     "empty": b"",
     "text": b"These are not the weights you are looking for.\n" * 100,
@@ -228,22 +187,15 @@ BROKEN = {
     "safetensors": safetensors_save({"a": torch.zeros(3)}),
     "zeros": bytes(100_000),
     "cut_seal": sealed(torch_saved(contents()))[:-1],
-    "seal_alone": LABEL + b"0" * DIGITS,
+    "half_a_zip": BARE[: len(BARE) // 2],
 }
-
-
-@pytest.mark.parametrize("name", STRANGERS)
-def test_what_others_write_is_refused(tmp_path, name):
-    (tmp_path / "c.pt").write_bytes(STRANGERS[name])
-    with pytest.raises(CheckpointError) as caught:
-        read_checkpoint(tmp_path / "c.pt")
-    assert type(caught.value) is CheckpointError
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_no_archive_is_damaged(tmp_path, name):
     (tmp_path / "c.pt").write_bytes(BROKEN[name])
-    with pytest.raises(DamagedCheckpointError, match="damaged"):
+    found = f"c.pt: damaged: expected a zip archive that ends with its checksum, found {len(BROKEN[name]):,} bytes"
+    with pytest.raises(DamagedCheckpointError, match=found):
         read_checkpoint(tmp_path / "c.pt")
 
 
@@ -267,10 +219,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path, make, found):
 @pytest.mark.parametrize("count", [60, pytest.param(500, marks=pytest.mark.slow)])
 def test_mutations_are_damage_and_sealed_again_never_worse_than_refused(tmp_path, count):
     (tmp_path / "c.pt").write_bytes(to_bytes(make_checkpoint()))
-    command = [sys.executable, "-W", "error", "-m", "tests.hostile.measure"]
-    command += ["mutations", tmp_path / "c.pt", tmp_path, str(count)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    counts, _, seconds, growth = json.loads(result.stdout)
+    counts, _, seconds, growth = measure("mutations", tmp_path / "c.pt", tmp_path, str(count))
     print("mutated checkpoints:", counts, f"{seconds:.1f} s, {growth:.0f} MB more at the peak")
     assert counts["plain"].keys() == {"damaged"}
     assert counts["sealed again"].keys() == {"refused", "read"}
