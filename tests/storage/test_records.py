@@ -2,10 +2,8 @@ import json
 import re
 
 import pytest
-import torch
 from pydantic import ValidationError
 
-from vae_mnist.storage.fields import plain
 from vae_mnist.storage.records import DataCard, first_problem
 
 from ..helpers.records import CARD
@@ -55,22 +53,3 @@ def test_what_is_no_card_is_refused(content):
 
 def test_only_the_first_problem_is_told():
     assert problem(CARD | {"name": 1, "title": 2}) == "name: expected a valid string, found 1."
-
-
-def test_plain_values_are_copied_and_tuples_become_lists():
-    value = {"a": [1, 2.5, "x", None, True], "b": {"c": (1, 2)}}
-    copy = plain(value, depth=3)
-    assert copy == {"a": [1, 2.5, "x", None, True], "b": {"c": [1, 2]}}
-    assert copy["a"] is not value["a"]
-
-
-@pytest.mark.parametrize(
-    ("value", "depth"),
-    [
-        ({"a": {"b": 1}}, 1), ([[]], 1), ([], 0), ({1: 2}, 1), (float("inf"), 0), (float("nan"), 0), (2**63, 0),
-        (b"x", 0), (torch.zeros(1), 0), ({1}, 1), (torch.float32, 0),
-    ],
-)  # fmt: skip
-def test_other_values_and_deeper_ones_are_refused(value, depth):
-    with pytest.raises(ValueError, match="expected finite numbers"):
-        plain(value, depth)

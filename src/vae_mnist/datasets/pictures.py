@@ -12,18 +12,13 @@ from PIL import Image
 from .atomic import AtomicFile
 
 
-class _Figure(MatplotlibDataset):  # type: ignore[misc]
+class FigureDataset(AtomicFile, MatplotlibDataset):  # type: ignore[misc]
+    """A Matplotlib figure -> a picture; the options are those of kedro-datasets' `matplotlib.MatplotlibDataset`."""
+
     def load(self) -> Image.Image:
+        """The picture, a PIL image."""
         with Image.open(self._filepath) as picture:
-            picture.load()
-            return picture
-
-
-class FigureDataset(AtomicFile, _Figure):
-    """A Matplotlib figure -> a picture; loading gives the picture, a PIL image.
-
-    The options are those of kedro-datasets' `matplotlib.MatplotlibDataset`.
-    """
+            return picture.copy()
 
 
 class PlotlyDataset(AtomicFile, PlainPlotly):  # type: ignore[misc]

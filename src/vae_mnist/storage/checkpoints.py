@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import CheckpointError, DamagedCheckpointError
 from .archives import check_archive, seal
 from .atomic import atomic_write
-from .fields import MAX_INTEGER, Few, Flat, History, ImageShape, Nested, OptimizerState, Tensors, shown
+from .fields import MAX_INTEGER, Few, History, ImageShape, Nested, OptimizerState, Tensors, shown
 from .records import DataCard, Record, first_problem
 
 FORMAT_VERSION = 3
@@ -42,7 +42,7 @@ class Checkpoint(Record):
     model_state: Tensors
     objective_state: Tensors
     optimizer_state: OptimizerState  # as torch.optim has it
-    scaler_state: Flat  # of the gradient scaler; empty unless float16
+    scaler_state: Nested  # of the gradient scaler; empty unless float16
     rng_state: Tensor  # uint8, of the generator of order and noise
     history: History  # one row an epoch
     settings: Nested  # "group.name" -> value: what must not change on resuming

@@ -95,7 +95,6 @@ Count = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 ImageShape = Annotated[Few[list[Annotated[int, Field(ge=1, le=MAX_SIDE)]]], Field(min_length=3, max_length=3)]
 
-Flat = Annotated[dict[str, Any], BeforeValidator(partial(plain, depth=1))]
 Nested = Annotated[dict[str, Any], BeforeValidator(partial(plain, depth=4))]
 Tensors = Annotated[dict[str, Tensor], PlainValidator(_tensors)]
 OptimizerState = Annotated[dict[str, Any], PlainValidator(_optimizer_state)]  # {"state": …, "param_groups": …}

@@ -151,19 +151,17 @@ def _check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any])
             value = list(expected[key]) if isinstance(expected[key], tuple) else expected[key]
             if found[key] != value:
                 raise CheckpointError(f"optimizer: expected {key} {value}, found {brief(found[key])}.")
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
     wanted = {
-        f"{name} of parameter {index}": like
+        index: {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
         for index, parameter in enumerate(parameters)
-        for name, like in {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}.items()
     }
-    came = {
-        f"{name} of parameter {index}": tensor
-        for index, tensors in saved["state"].items()
-        for name, tensor in tensors.items()
-    }
-    if came:  # nothing where float16 has skipped every step so far
-        check_tensors(wanted, came)
+    if saved["state"]:  # nothing where float16 has skipped every step so far
+        check_tensors(_named(wanted), _named(saved["state"]))
+
+
+def _named(state: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{name} of parameter {index}": tensor for index, each in state.items() for name, tensor in each.items()}
 
 
 def _check_scaler(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
