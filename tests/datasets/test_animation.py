@@ -13,6 +13,7 @@ def test_an_animation_shows_every_frame_for_its_time_and_loops(tmp_path):
         frames.append(frame)
     dataset = AnimationDataset(filepath=str(tmp_path / "a.gif"))
     assert not dataset.exists()
+    assert "a.gif" in str(dataset)
     dataset.save(frames)
     assert dataset.load().startswith(b"GIF89a")
     with Image.open(tmp_path / "a.gif") as gif:
@@ -28,7 +29,3 @@ def test_an_animation_shows_every_frame_for_its_time_and_loops(tmp_path):
 def test_an_animation_without_frames_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="at least one frame"):
         AnimationDataset(filepath=str(tmp_path / "a.gif")).save([])
-
-
-def test_the_dataset_tells_its_path():
-    assert "x/y" in str(AnimationDataset(filepath="x/y"))

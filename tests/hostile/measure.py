@@ -38,28 +38,11 @@ def outcome(path):
 
 
 def mutate(content, seed):
-    """One of: bit flips, truncation, insertion, exchange of two blocks; often where pickle or zip directory lie."""
-    draw = random.Random(seed)
-    content = bytearray(content)
-
-    def place():
-        size = len(content)
-        return draw.choice([draw.randrange(size), draw.randrange(5000), size - 1 - draw.randrange(4000)])
-
-    kind = draw.randrange(4)
-    if kind == 0:
-        for _ in range(draw.choice([1, 1, 1, 8, 64])):
-            content[place()] ^= 1 << draw.randrange(8)
-    elif kind == 1:
-        del content[place() :]
-    elif kind == 2:
-        where = place()
-        content[where:where] = draw.randbytes(draw.choice([1, 2, 100, 5000]))
-    else:
-        length, left, right = draw.choice([1, 16, 500]), place(), place()
-        one, other = content[left : left + length], content[right : right + length]
-        content[left : left + length], content[right : right + length] = other, one
-    return bytes(content)
+    """Some bytes replaced, removed or added, often where the pickle or the zip directory lie."""
+    draw, size = random.Random(seed), len(content)
+    start = draw.choice([draw.randrange(size), draw.randrange(5000), size - 1 - draw.randrange(4000)])
+    removed, added = draw.choice([(1, 1), (1, 1), (16, 16), (500, 500), (1, 0), (size, 0), (0, 1), (0, 5000)])
+    return content[:start] + draw.randbytes(added) + content[start + removed :]
 
 
 def mutations(source, folder, count):
