@@ -119,7 +119,10 @@ def _check_pickle(pickled: bytes) -> None:
 
 
 def _damage(found: str) -> DamagedCheckpointError:
-    return DamagedCheckpointError(f"damaged: expected {found}.")
+    return DamagedCheckpointError(
+        f"damaged: expected {found}. If it is the newest of its run, kedro run sets it aside and goes on from the one "
+        "before; an older one can be deleted."
+    )
 
 
 def _refusal(found: str) -> CheckpointError:

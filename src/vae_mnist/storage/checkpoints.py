@@ -1,7 +1,6 @@
 """Checkpoint files: one dict each, readable by `torch.load` with its safe default. Nothing in them is executed."""
 
 import re
-import stat
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from io import BytesIO
@@ -15,7 +14,7 @@ import torch
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from ..errors import CheckpointError, DamagedCheckpointError
+from ..errors import CheckpointError
 from .archives import check_archive, seal
 from .atomic import atomic_write
 from .fields import MAX_INTEGER, Few, History, ImageShape, Nested, OptimizerState, Tensors, shown
@@ -145,23 +144,16 @@ def read_checkpoint(path: str | PathLike[str]) -> Checkpoint:
     """
     path = Path(path)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # reading from a pipe would wait for ever
-            kind = "a folder" if path.is_dir() else "no file"
-            raise CheckpointError(f"expected a checkpoint file, found {kind}.")  # noqa: TRY301
+        if not path.is_file():  # reading from a pipe would wait for ever
+            found = "a folder" if path.is_dir() else "no file" if path.exists() else "nothing"
+            raise CheckpointError(f"expected a checkpoint file, found {found}. Check name and folder.")  # noqa: TRY301
         with path.open("rb") as file:
             checkpoint = _read(file)
         _check_name(checkpoint, path.name)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: expected a checkpoint file, found nothing. Check name and folder.") from error
     except OSError as error:
         raise CheckpointError(f"{path}: expected a checkpoint file, but it cannot be read: {error}.") from error
-    except DamagedCheckpointError as error:
-        raise DamagedCheckpointError(
-            f"{path}: {error} If it is the newest of its run, kedro run sets it aside and goes on from the one before; "
-            "an older one can be deleted."
-        ) from error
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error
     return checkpoint
 
 
