@@ -34,15 +34,7 @@ class AnimationDataset(AbstractDataset[list[Image], bytes]):
         if not data:
             raise DatasetError(f"{self._filepath}: expected at least one frame, got none.")
         with atomic_write(self._filepath) as temporary:
-            data[0].save(
-                temporary,
-                format="GIF",
-                save_all=True,
-                append_images=data[1:],
-                duration=[frame.info.get("duration", 100) for frame in data],
-                loop=0,
-                optimize=True,
-            )
+            data[0].save(temporary, format="GIF", save_all=True, append_images=data[1:], loop=0, optimize=True)
 
     def _exists(self) -> bool:
         return self._filepath.is_file()
