@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
+from .helpers.idx import four_files
 from .helpers.project import Project
 
 # Two test processes whose threads wait for each other on two cores take ten times as long.
@@ -41,6 +42,15 @@ def sample_digits():
 def images(sample_digits):
     """100 test digits as floats in [0, 1]."""
     return sample_digits[1]["images"][:100].float() / 255
+
+
+@pytest.fixture
+def contents(sample_digits):
+    """The four files of 60 training and 20 test digits, by name."""
+    train, test = sample_digits
+    return four_files(
+        {key: value[:60] for key, value in train.items()}, {key: value[:20] for key, value in test.items()}
+    )
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 import gzip
 import hashlib
+import os
+import socket
 
 import pytest
 import torch
@@ -11,15 +13,10 @@ from vae_mnist.datasets import mnist
 from vae_mnist.datasets.download import KNOWN, KnownFile
 from vae_mnist.errors import DataError
 
-from ..helpers.idx import four_files, idx_bytes, lay_out
+from ..helpers.idx import idx_bytes, lay_out
+from ..helpers.rights import as_nobody
 
-
-@pytest.fixture
-def contents(sample_digits):
-    train, test = sample_digits
-    return four_files(
-        {key: value[:60] for key, value in train.items()}, {key: value[:20] for key, value in test.items()}
-    )
+IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -39,12 +36,19 @@ def test_files_are_those_that_torchvision_reads(tmp_path, contents):
     assert torch.equal(raw.train["labels"], theirs.targets)
 
 
+def test_links_to_good_files_are_followed(tmp_path, contents):
+    lay_out(tmp_path / "store", contents)
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "MNIST").symlink_to(tmp_path / "store" / "MNIST")
+    assert len(mnist.read_files(tmp_path / "root").train["labels"]) == 60
+
+
 def test_unknown_checksums_are_kept_for_a_warning(tmp_path, contents):
     raw = mnist.read_files(lay_out(tmp_path, contents))
     assert raw.name == "MNIST-shaped digits"
-    file = raw.files["train-images-idx3-ubyte"]
+    file = raw.files[IMAGES]
     assert file["known"] is False
-    assert file["sha256"] == hashlib.sha256(contents["train-images-idx3-ubyte"]).hexdigest()
+    assert file["sha256"] == hashlib.sha256(contents[IMAGES]).hexdigest()
 
 
 def test_known_checksums_make_it_mnist(tmp_path, contents, monkeypatch):
@@ -62,16 +66,10 @@ def test_no_folder_and_a_missing_file_are_no_error_of_their_own(tmp_path, conten
     assert mnist.read_files(tmp_path) is None
 
 
-def test_a_damaged_file_is_an_error_that_names_it(tmp_path, contents):
+def test_a_damaged_file_is_an_error_even_where_another_is_missing(tmp_path, contents):
+    del contents[IMAGES]
     contents["t10k-images-idx3-ubyte"] = contents["t10k-images-idx3-ubyte"][:-1]
     with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte: expected .* bytes .*found .*cut short"):
-        mnist.read_files(lay_out(tmp_path, contents))
-
-
-def test_a_damaged_file_is_an_error_even_where_another_is_missing(tmp_path, contents):
-    del contents["train-images-idx3-ubyte"]
-    contents["t10k-images-idx3-ubyte"] = contents["t10k-images-idx3-ubyte"][:-1]
-    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte: .*cut short"):
         mnist.read_files(lay_out(tmp_path, contents))
 
 
@@ -84,24 +82,75 @@ def test_a_plain_file_comes_before_a_packed_one(tmp_path, contents, sample_digit
     assert mnist.read_files(tmp_path).test["labels"].tolist() == [0] * 20
 
 
-def test_labels_out_of_range_are_named_with_their_place(tmp_path, contents):
-    broken = bytearray(contents["train-labels-idx1-ubyte"])
-    broken[8 + 5] = 10
-    contents["train-labels-idx1-ubyte"] = bytes(broken)
-    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte: expected labels in 0..9, found 10 at digit 5"):
-        mnist.read_files(lay_out(tmp_path, contents))
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (LABELS, idx_bytes((60,), bytes(59) + b"\x0a"), f"{LABELS}: expected labels in 0..9, found 10 at digit 59"),
+        (LABELS, idx_bytes((20,), bytes(20)), f"{LABELS}: expected one label for each of the 60 images in .* says 20"),
+        (IMAGES, idx_bytes((60, 14, 14), bytes(60 * 14**2)), r"images of one size, found \(14, 14\) and \(28, 28\)"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_refused(tmp_path, contents, name, content, message):
+    with pytest.raises(DataError, match=message):
+        mnist.read_files(lay_out(tmp_path, contents | {name: content}))
 
 
-def test_labels_for_other_images_are_refused(tmp_path, contents):
-    contents["train-labels-idx1-ubyte"] = contents["t10k-labels-idx1-ubyte"]
-    with pytest.raises(DataError, match=r"one label for each of the 60 images.*says 20"):
-        mnist.read_files(lay_out(tmp_path, contents))
+def _in_a_circle(path):
+    path.symlink_to(path.with_name("other"))
+    path.with_name("other").symlink_to(path)
 
 
-def test_training_and_test_images_of_two_sizes_are_refused(tmp_path, contents):
-    contents["t10k-images-idx3-ubyte"] = idx_bytes((20, 14, 14), bytes(20 * 14 * 14))
-    with pytest.raises(DataError, match=r"images of one size, found \(28, 28\) and \(14, 14\)"):
-        mnist.read_files(lay_out(tmp_path, contents))
+def _listening(path):
+    with socket.socket(socket.AF_UNIX) as server:
+        os.chdir(path.parent)  # a socket's path is short
+        server.bind(path.name)
+
+
+LINKS = {
+    "a symbolic link that leads nowhere": lambda path: path.symlink_to("nowhere"),
+    "a symbolic link that leads in a circle": _in_a_circle,
+}
+NO_FILES = LINKS | {
+    "a folder": lambda path: path.mkdir(),
+    "a FIFO": os.mkfifo,
+    "a socket": _listening,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+}
+NO_FOLDERS = LINKS | {"Not a directory": lambda path: path.touch()}
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "make"),
+    [(f"MNIST/raw/{LABELS}{suffix}", *kind) for suffix in ("", ".gz") for kind in NO_FILES.items()]
+    + [(place, *kind) for place in ("MNIST", "MNIST/raw") for kind in NO_FOLDERS.items()],
+)
+def test_what_is_no_file_or_no_folder_is_named_and_neither_read_nor_passed_over(
+    tmp_path, place, kind, make, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make(path)
+    with pytest.raises(
+        DataError, match=rf"^{tmp_path}/MNIST/raw/\S+: expected a regular file, found .*{kind}\. Delete"
+    ):
+        mnist.read_files(tmp_path)
+
+
+@pytest.mark.parametrize("name", [LABELS, "."])
+def test_a_file_or_folder_that_may_not_be_read_is_named(tmp_path, contents, name, monkeypatch):
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # and seen from here: those above are closed to others as well
+    closed = lay_out(tmp_path, contents) / "MNIST" / "raw" / name
+    closed.chmod(0o000)
+    try:
+        with (
+            as_nobody(),
+            pytest.raises(DataError, match=r"^MNIST/raw/train-\S+: expected .* found:? \[Errno 13\] Perm"),
+        ):
+            mnist.read_files(tmp_path.relative_to(tmp_path))
+    finally:
+        closed.chmod(0o755)
 
 
 def test_loading_the_dataset_reads_nothing_yet(tmp_path):

@@ -19,11 +19,10 @@ def four_files(train, test):
 
 
 def lay_out(root, contents, packed=False):
+    """Write files where `root` should have them, and give `root`."""
     folder = root / "MNIST" / "raw"
     folder.mkdir(parents=True)
     for name, content in contents.items():
-        if packed:
-            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
-        else:
-            (folder / name).write_bytes(content)
+        path = folder / (f"{name}.gz" if packed else name)
+        path.write_bytes(gzip.compress(content) if packed else content)
     return root
