@@ -108,7 +108,7 @@ def _listening(path):
 
 LINKS = {
     "a symbolic link that leads nowhere": lambda path: path.symlink_to("nowhere"),
-    "a symbolic link that leads in a circle": _in_a_circle,
+    "Too many levels of symbolic links": _in_a_circle,
 }
 NO_FILES = LINKS | {
     "a folder": lambda path: path.mkdir(),

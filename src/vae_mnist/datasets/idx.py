@@ -4,16 +4,15 @@ Format (LeCun, Cortes, Burges): two zero bytes, type 8 (unsigned byte), number o
 big-endian 32-bit integer; then the bytes.
 """
 
-import errno
 import gzip
 import hashlib
 import stat
+import struct
 import zlib
 from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,83 +41,74 @@ class IdxFile(NamedTuple):
     size: int  # unpacked bytes
 
 
-def file_size(path: Path) -> int | None:
-    """The size of a regular file, links followed; None if nothing lies there.
+def is_file(path: Path) -> bool:
+    """Whether a regular file lies there, links followed; False if nothing does.
 
     Raises:
         DataError: something else lies there, which must be neither read (a FIFO never ends) nor passed over.
     """
     try:
-        status = path.stat()
+        mode = path.stat().st_mode
     except FileNotFoundError:
         broken = [name for name in (path, *path.parents) if name.is_symlink() and not name.exists()]
         if not broken:
-            return None
+            return False
         found = f"that {broken[0]} is a symbolic link that leads nowhere"
     except OSError as error:
-        circle = error.errno == errno.ELOOP
-        found = "a symbolic link that leads in a circle" if circle else f"[Errno {error.errno}] {error.strerror}"
+        found = f"[Errno {error.errno}] {error.strerror}"
     else:
-        if stat.S_ISREG(status.st_mode):
-            return status.st_size
-        found = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
+        if stat.S_ISREG(mode):
+            return True
+        found = _KINDS.get(stat.S_IFMT(mode), "a device")
     raise DataError(f"{path}: expected a regular file, found {found}. {FIX}")
 
 
 def read_idx(path: Path, dimensions: int) -> IdxFile:
     """Read an IDX file of unsigned bytes, plain or gzip (by its suffix .gz).
 
-    Memory taken: the bytes that are there, once. A file of another size than its header states is refused before
-    that, and so is a gzip file that is out of proportion.
+    Memory grows with the bytes that are there, whatever the header states. A gzip file that is out of proportion is
+    refused before it is unpacked.
 
     Args:
-        path: of the file.
+        path: of a regular file, see `is_file`.
         dimensions: 3 for images, 1 for labels.
 
     Raises:
-        DataError: no regular file, unreadable, wrong magic number, or another size than the header states.
+        DataError: unreadable, wrong magic number, or another size than the header states.
     """
-    size = file_size(path)
-    if size is None:
-        raise DataError(f"{path}: expected a regular file, found nothing. {FIX}")
     packed = path.suffix == ".gz"
-    if packed and size > MAX_PACKED_BYTES:
-        raise DataError(f"{path}: expected a gzip file of at most {MAX_PACKED_BYTES:,} bytes, found {size:,}. {UNPACK}")
     try:
+        size = path.stat().st_size
+        if packed and size > MAX_PACKED_BYTES:
+            raise DataError(
+                f"{path}: expected a gzip file of at most {MAX_PACKED_BYTES:,} bytes, found {size:,}. {UNPACK}"
+            )
         with gzip.open(path) if packed else path.open("rb") as file:
             header = file.read(4 + 4 * dimensions)
-            expected = _expected_bytes(path, header, dimensions)
+            sizes = _read_sizes(path, header, dimensions)
+            expected = len(header) + prod(sizes)
             if packed and expected > MAX_RATIO * size:
                 raise DataError(
                     f"{path}: expected to unpack to at most {MAX_RATIO} times its {size:,} bytes, "
-                    f"the header {_sizes(header)} says {expected:,}. {UNPACK}"
+                    f"the header {sizes} says {expected:,}. {UNPACK}"
                 )
-            if not packed and size != expected:
-                raise _wrong_length(path, header, expected, size)
-            digest, found = hashlib.sha256(header), len(header)
-            body, at = np.empty(expected - found, dtype=np.uint8), 0
-            while piece := file.read(min(PIECE, len(body) - at)):
-                digest.update(piece)
-                body[at : at + len(piece)] = np.frombuffer(piece, dtype=np.uint8)
-                at += len(piece)
-            # One byte more tells a file that is too long, without unpacking all of it.
-            found += at + len(file.read(1))
+            body = bytearray()
+            # One byte more than expected tells a file that is too long, without reading all of it.
+            while piece := file.read(min(PIECE, expected + 1 - len(header) - len(body))):
+                body += piece
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: expected a readable IDX file, found: {error}. {FIX}") from error
+    found = len(header) + len(body)
     if found != expected:
-        raise _wrong_length(path, header, expected, found)
-    return IdxFile(torch.from_numpy(body).view(_sizes(header)), digest.hexdigest(), expected)
+        wrong = "more: the file is too long" if found > expected else f"{found:,}: the file is cut short"
+        raise DataError(f"{path}: expected {expected:,} bytes from its header {sizes}, found {wrong}. {FIX}")
+    digest = hashlib.sha256(header)
+    digest.update(body)
+    return IdxFile(torch.frombuffer(body, dtype=torch.uint8).view(sizes), digest.hexdigest(), expected)
 
 
-def _wrong_length(path: Path, header: bytes, expected: int, found: int) -> DataError:
-    more = found > expected
-    return DataError(
-        f"{path}: expected {expected:,} bytes from its header {_sizes(header)}, found "
-        f"{'more' if more else f'{found:,}'}: the file is {'too long' if more else 'cut short'}. {FIX}"
-    )
-
-
-def _expected_bytes(path: Path, header: bytes, dimensions: int) -> int:
+def _read_sizes(path: Path, header: bytes, dimensions: int) -> tuple[int, ...]:
+    """The dimensions that a header states, once it is known to be one."""
     magic = bytes([0, 0, 8, dimensions])
     if len(header) < 4 + 4 * dimensions:
         raise DataError(
@@ -129,14 +119,10 @@ def _expected_bytes(path: Path, header: bytes, dimensions: int) -> int:
             f"{path}: expected magic number 0x{magic.hex()} ({dimensions} dimensions of unsigned bytes), "
             f"found 0x{header[:4].hex()}: not an IDX file of this kind. {FIX}"
         )
-    sizes = _sizes(header)
+    sizes = struct.unpack(f">{dimensions}I", header[4:])
     if min(sizes) < 1:
         raise DataError(f"{path}: expected dimensions of at least 1, the header says {sizes}. {FIX}")
     total = len(header) + prod(sizes)
     if total > MAX_BYTES:
         raise DataError(f"{path}: expected at most {MAX_BYTES:,} bytes, the header {sizes} says {total:,}. {FIX}")
-    return total
-
-
-def _sizes(header: bytes) -> tuple[int, ...]:
-    return tuple(int.from_bytes(header[at : at + 4], "big") for at in range(4, len(header), 4))
+    return sizes

@@ -16,7 +16,7 @@ from ..errors import DataError
 from ..storage.atomic import plain_write_errors
 from ..storage.locks import acquire_lock
 from .download import KNOWN, LEFTOVERS, fetch
-from .idx import FIX, IdxFile, file_size, read_idx
+from .idx import FIX, IdxFile, is_file, read_idx
 from .sample import read_sample
 
 logger = logging.getLogger(__name__)
@@ -82,11 +82,7 @@ def read_files(root: Path) -> RawDigits | None:
     contents = {name: read_idx(path, dimensions=3 if "images" in name else 1) for name, path in found.items()}
     if len(found) < len(KNOWN):
         return None
-    splits = []
-    for split in ("train", "t10k"):
-        names = [name for name in KNOWN if name.startswith(split)]
-        splits.append(_paired(contents, *names))
-    train, test = splits
+    train, test = _paired(contents, "train"), _paired(contents, "t10k")
     if train["images"].shape[1:] != test["images"].shape[1:]:
         raise DataError(
             f"{folder}: expected training and test images of one size, found {tuple(train['images'].shape[2:])} "
@@ -152,10 +148,11 @@ def _remove_leftovers(root: Path) -> None:
 
 
 def _found(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder / f"{name}.gz") if file_size(path) is not None), None)
+    return next((path for path in (folder / name, folder / f"{name}.gz") if is_file(path)), None)
 
 
-def _paired(contents: dict[str, IdxFile], images_name: str, labels_name: str) -> Digits:
+def _paired(contents: dict[str, IdxFile], split: str) -> Digits:
+    images_name, labels_name = f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"
     images, labels = contents[images_name].array, contents[labels_name].array
     if len(images) != len(labels):
         raise DataError(
