@@ -1,6 +1,7 @@
 """Digits as arrays: what they are, where they came from, how they are split, scaled, binarised and identified."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypedDict
 
 import torch
@@ -24,6 +25,15 @@ class RawDigits(NamedTuple):
     files: dict[str, dict[str, Any]]  # file name -> {"bytes", "sha256", "known"}
     train: Digits
     test: Digits
+
+
+class Readers(NamedTuple):
+    """Three ways to the digits; nothing is read before one is called. Each raises DataError where it cannot serve."""
+
+    files: Callable[[], RawDigits | None]  # None: not all four are there
+    download: Callable[[], RawDigits]
+    sample: Callable[[], RawDigits]
+    folder: str  # where the files belong
 
 
 def check_digits(digits: Digits, what: str) -> None:

@@ -3,15 +3,14 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from kedro.io import AbstractDataset, DatasetError
 
-from ..data.images import Digits, RawDigits
+from ..data.images import Digits, RawDigits, Readers
 from ..errors import DataError
 from ..storage.atomic import plain_write_errors
 from ..storage.locks import acquire_lock
@@ -25,16 +24,7 @@ logger = logging.getLogger(__name__)
 LOCK_SECONDS = 1200.0
 
 
-class MnistReaders(NamedTuple):
-    """Three ways to the digits; nothing is read before one is called. Each raises DataError where it cannot serve."""
-
-    files: Callable[[], RawDigits | None]  # None: not all four are there
-    download: Callable[[], RawDigits]
-    sample: Callable[[], RawDigits]
-    folder: str  # where the files belong
-
-
-class MnistDataset(AbstractDataset[None, MnistReaders]):
+class MnistDataset(AbstractDataset[None, Readers]):
     """The raw digits under a folder laid out as torchvision does: <path>/MNIST/raw/train-images-idx3-ubyte[.gz], ….
 
     Args:
@@ -46,10 +36,10 @@ class MnistDataset(AbstractDataset[None, MnistReaders]):
         self._path = Path(path)
         self.metadata = metadata
 
-    def load(self) -> MnistReaders:
+    def load(self) -> Readers:
         """Functions that read the digits, one per source; what a killed download left is removed."""
         _remove_leftovers(self._path)
-        return MnistReaders(
+        return Readers(
             files=lambda: read_files(self._path),
             download=lambda: download(self._path),
             sample=read_sample,

@@ -1,27 +1,16 @@
 """Choose a source, split, describe."""
 
 import logging
-from collections.abc import Callable
-from typing import Protocol
 
 import torch
 
 from ...config.parameters import IngestConfig
-from ...data.images import Digits, RawDigits, digits_sha256, hold_out
+from ...data.images import Digits, RawDigits, Readers, digits_sha256, hold_out
 from ...errors import DataError
 from ...storage.fields import Split
 from ...storage.records import DataCard, FileFacts
 
 logger = logging.getLogger(__name__)
-
-
-class Readers(Protocol):
-    """What the raw dataset offers; each reads when it is called."""
-
-    files: Callable[[], RawDigits | None]
-    download: Callable[[], RawDigits]
-    sample: Callable[[], RawDigits]
-    folder: str
 
 
 def read_digits(readers: Readers, config: IngestConfig) -> RawDigits:
