@@ -1,6 +1,5 @@
 """A map of latent space."""
 
-from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
@@ -10,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from ..errors import InputError
 from .captions import Caption
 from .pages import FOOTER, HEADER, MARGIN, MUTED, figure_page, font
 
@@ -18,56 +16,41 @@ from .pages import FOOTER, HEADER, MARGIN, MUTED, figure_page, font
 TABLEAU = (
     "#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#8a8583",
 )  # fmt: skip
-KEY_POINTS, KEY_ROW = 13, 22  # size of a class's name in the key; pixels from row to row
+KEY_POINTS, KEY_ROW = 13, 22  # size of a label in the key; pixels from row to row
 
 
-def latent_map(means: Tensor, labels: Tensor, caption: Caption, names: Sequence[str] | None = None) -> Figure:
+def latent_map(means: Tensor, labels: Tensor, caption: Caption) -> Figure:
     """Posterior means on their two principal components, coloured by class.
 
     Args:
         means: (N, Z).
         labels: (N,), from 0 upwards; where all are equal, no class is named.
         caption: the words around it.
-        names: of class 0, 1, …; numbers if None.
-
-    Raises:
-        InputError: a label without a name.
     """
     classes = labels.unique().tolist()
-    if names is not None and classes[-1] >= len(names):
-        raise InputError(f"names: expected one for each class up to {classes[-1]}, got {len(names)}.")
-    words = {label: str(label) if names is None else names[label] for label in classes}
     shades = class_colours(classes[-1] + 1)
     points, explained = principal_components(means)
 
-    # The key is a table of names above the axes, flush right: a row has as many as fit, further rows lengthen the page.
+    # The key is a table of labels above the axes, flush right: a row has as many as fit, more rows lengthen the page.
     width, breadth = 900, 900 - 3 * MARGIN
-    longest = max(font(KEY_POINTS, "bold").getlength(word) for word in words.values())
-    cell = ceil(longest) + 10
-    columns = min(len(words), max(1, breadth // cell))
-    key_height = (len(words) - 1) // columns * KEY_ROW
+    cell = ceil(font(KEY_POINTS, "bold").getlength(str(classes[-1]))) + 10
+    columns = min(len(classes), breadth // cell)
+    key_height = (len(classes) - 1) // columns * KEY_ROW
     height = 966 + key_height
     figure = figure_page(width, height, caption)
     bottom, top = (FOOTER + 44) / height, 1 - (HEADER + 14 + key_height) / height
     axes = figure.add_axes((2 * MARGIN / width, bottom, breadth / width, top - bottom))
     x, y = points.numpy().T
     axes.scatter(x, y, c=np.array(shades)[labels.numpy()], s=7, alpha=0.55, linewidths=0)
-    for place, (label, word) in enumerate(words.items() if len(words) > 1 else ()):
+    for place, label in enumerate(classes if len(classes) > 1 else ()):
         across, up = points[labels == label].median(dim=0).values.tolist()
-        style = {"color": shades[label], "weight": "bold", "parse_math": False}
+        style = {"color": shades[label], "weight": "bold"}
         row, column = divmod(place, columns)
         right = width - MARGIN - (columns - 1 - column) * cell
         down = HEADER + 6 + row * KEY_ROW
-        figure.text(right / width, 1 - down / height, word, size=KEY_POINTS, ha="right", **style)
-        axes.annotate(
-            word,
-            (across, up),
-            size=24 if longest < 2 * KEY_POINTS else KEY_POINTS,
-            ha="center",
-            va="center",
-            path_effects=[withStroke(linewidth=4, foreground="white")],
-            **style,
-        )
+        figure.text(right / width, 1 - down / height, str(label), size=KEY_POINTS, ha="right", **style)
+        outline = [withStroke(linewidth=4, foreground="white")]
+        axes.annotate(str(label), (across, up), size=24, ha="center", va="center", path_effects=outline, **style)
     axes.set_xlabel(f"first principal component ({explained[0]:.0%} of the variance)", size=9, color=MUTED)
     axes.set_ylabel(f"second ({explained[1]:.0%})", size=9, color=MUTED)
     axes.set_xticks([])
