@@ -1,6 +1,7 @@
 """New digits as tensors, as one grid, and as single images."""
 
 from collections.abc import Callable
+from functools import partial
 from math import ceil, sqrt
 from typing import Any
 
@@ -64,15 +65,12 @@ def to_images(tensors: dict[str, Tensor]) -> dict[str, Callable[[], Image.Image]
     """Single images, their pixels as they are (MNIST is white on black); each is made when it is written."""
     digits = tensors["images"]
     width = len(str(len(digits)))
-    return {f"digit_{index:0{max(4, width)}d}": _lazy(image) for index, image in enumerate(digits, start=1)}
+    return {f"digit_{index:0{max(4, width)}d}": partial(_picture, image) for index, image in enumerate(digits, start=1)}
 
 
-def _lazy(image: Tensor) -> Callable[[], Image.Image]:
-    def picture() -> Image.Image:
-        pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()  # (H, W, C)
-        return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
-
-    return picture
+def _picture(image: Tensor) -> Image.Image:
+    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()  # (H, W, C)
+    return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
 
 
 def _names(names: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Pictures and tables of a run, all from its checkpoints and the test digits."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -85,7 +86,8 @@ def draw_samples(
     """A grid of samples for every epoch, all from the same codes, and the newest once more."""
     machine = resolve_machine(train)
 
-    def draw(checkpoint: Checkpoint) -> Image:
+    def draw(read: Callable[[], Checkpoint]) -> Image:
+        checkpoint = read()
         with machine.measuring():
             images = sample(_model(checkpoint, machine), config.sample_side**2, seed=config.seed)
         caption = _caption("Samples from the prior (pixel means)", run, checkpoint)
@@ -102,7 +104,8 @@ def draw_reconstructions(
     machine = resolve_machine(train)
     originals = as_pixels(test_digits["images"][_by_turns(test_digits["labels"], config.reconstructions)])
 
-    def draw(checkpoint: Checkpoint) -> Image:
+    def draw(read: Callable[[], Checkpoint]) -> Image:
+        checkpoint = read()
         check_dataset(checkpoint, "test", test_digits)
         with machine.measuring():
             images = reconstruct(_model(checkpoint, machine), originals)
@@ -169,15 +172,11 @@ def animate_samples(samples: LazyPictures, config: ReportConfig) -> list[Image]:
 
 
 def _one_an_epoch(
-    kind: str, checkpoints: Partitions, draw: Callable[[Checkpoint], Image]
+    kind: str, checkpoints: Partitions, draw: Callable[[Callable[[], Checkpoint]], Image]
 ) -> tuple[LazyPictures, Image]:
     """{"sample_epoch_001": …}: each page is drawn when it is written: a long run needs no more memory."""
-
-    def later(read: Callable[[], Checkpoint]) -> Callable[[], Image]:
-        return lambda: draw(read())
-
-    pages = {name.replace("vae", kind, 1): later(read) for name, read in checkpoints.items()}
-    return pages, draw(_newest(checkpoints))
+    pages: LazyPictures = {name.replace("vae", kind, 1): partial(draw, read) for name, read in checkpoints.items()}
+    return pages, list(pages.values())[-1]()
 
 
 def _newest(checkpoints: Partitions) -> Checkpoint:
