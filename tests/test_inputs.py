@@ -69,7 +69,7 @@ CALLS = {
     "reconstruct": (vae_mnist.reconstruct, "model", "pixels"),
     "sample": (lambda model: vae_mnist.sample(model, 3), "model"),
     "traverse": (lambda model, z, values: vae_mnist.traverse(model, z, [0, 1], values), "model", "z", "values"),
-    "as_pixels": (as_pixels, "pixels"),
+    "as_pixels": (as_pixels, "images"),
     "binarise": (lambda images: binarise(images, 0), "images"),
     "hold_out": (lambda digits: hold_out(digits, 3), "training"),
     "mean_image": (mean_image, "images"),

@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-import vae_mnist
 from vae_mnist import encode, interpolate, reconstruct, sample, traverse
 from vae_mnist.errors import InputError
 
@@ -111,7 +110,3 @@ def test_results_can_be_used_where_gradients_flow(model, images):
     code = encode(model, images)[0].requires_grad_()
     model.decode(code).sum().backward()
     assert code.grad.isfinite().all()
-
-
-def test_sampling_functions_are_public():
-    assert vae_mnist.sample is sample

@@ -3,14 +3,7 @@ import hashlib
 import pytest
 import torch
 
-from vae_mnist.data.images import (
-    Digits,
-    as_pixels,
-    binarise,
-    check_digits,
-    digits_sha256,
-    hold_out,
-)
+from vae_mnist.data.images import Digits, as_pixels, binarise, check_digits, digits_sha256, hold_out
 from vae_mnist.errors import DataError, InputError
 
 
@@ -44,21 +37,9 @@ def test_hash_is_sha256_of_shape_pixels_and_labels():
     assert digits_sha256(some) == by_hand.hexdigest()
 
 
-def test_hash_notices_a_changed_label():
-    changed = digits()
-    changed["labels"][3] = 9
-    assert digits_sha256(changed) != digits_sha256(digits())
-
-
 def test_8_bit_pixels_are_scaled_and_floats_passed_on():
     assert as_pixels(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [0.0, 1.0]
     assert as_pixels(torch.tensor([0.0, 0.5, 1.0])).tolist() == [0.0, 0.5, 1.0]
-
-
-def test_scaling_does_not_change_its_input():
-    images = torch.tensor([10], dtype=torch.uint8)
-    as_pixels(images)
-    assert images.item() == 10
 
 
 @pytest.mark.parametrize("wrong", [torch.tensor([2.0]), torch.tensor([-0.1]), torch.tensor([float("nan")])])

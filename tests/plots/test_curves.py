@@ -6,8 +6,9 @@ from vae_mnist.plots import interactive_loss_curves, loss_curves
 
 
 def table(epochs, validation=False):
-    splits = ("train", "test", "validation") if validation else ("train", "test")
-    columns = {f"{split}_{part}": np.linspace(200, 100, epochs) for split in splits for part in ("loss", "bce", "kld")}
+    splits = ("train", "validation", "test") if validation else ("train", "test")
+    names = [f"{split}_{part}" for part in ("loss", "bce", "kld") for split in splits]
+    columns = {name: np.linspace(200 + place, 100, epochs) for place, name in enumerate(names)}
     return pd.DataFrame({"epoch": range(1, epochs + 1), **columns})
 
 
@@ -17,9 +18,8 @@ def test_loss_curves_show_three_parts_of_each_split_under_a_caption(epochs, vali
     losses = table(epochs, validation)
     figure = loss_curves(losses, caption)
     assert [axes.get_title(loc="left").split()[0].rstrip(",") for axes in figure.axes] == ["Loss", "BCE", "KLD"]
-    for axes in figure.axes:
-        assert len(axes.lines) == (3 if validation else 2)
-        assert all(line.get_ydata().tolist() == losses["test_loss"].tolist() for line in axes.lines)
+    shown = [line.get_ydata().tolist() for axes in figure.axes for line in axes.lines]
+    assert shown == [losses[column].tolist() for column in losses.columns[1:]]
     assert [text.get_text() for text in figure.texts[:2]] == [caption.title, caption.subtitle]
 
 
@@ -34,9 +34,11 @@ def test_the_names_of_the_curves_fit_beside_them(validation, caption):
 
 
 def test_interactive_curves_hold_the_same_numbers_and_words(caption):
-    figure = interactive_loss_curves(table(4, validation=True), caption._replace(footer="a word " * 30 + "\nlast"))
-    assert len(figure.data) == 9
-    assert list(figure.data[0].y) == table(4)["train_loss"].tolist()
+    losses = table(4, validation=True)
+    figure = interactive_loss_curves(losses, caption._replace(footer="a word " * 30 + "\nlast"))
+    for trace, column in zip(figure.data, losses.columns[1:], strict=True):
+        assert trace.name == column.partition("_")[0]
+        assert list(trace.y) == losses[column].tolist()
     footer = figure.layout.annotations[-1].text.split("<br>")
     assert " ".join(footer) == "a word " * 30 + "last"
     assert max(map(len, footer)) <= 110
