@@ -1,5 +1,6 @@
 """One process at a time on a run."""
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -7,26 +8,11 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from ..errors import RunInUseError
 from ..storage.atomic import atomic_write
 from ..storage.locks import acquire_lock
 
 LOCK, OWNER = ".lock", ".owner.json"
-
-
-class Owner(BaseModel):
-    """The process that works on a run."""
-
-    model_config = ConfigDict(frozen=True)
-
-    pid: int
-    host: str
-    started: str
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on host {self.host} since {self.started}"
 
 
 @contextmanager
@@ -47,9 +33,9 @@ def hold(run: Path) -> Iterator[None]:
             "Wait for it, stop it, or choose another run name: --params=run=…"
         )
     try:
-        owner = Owner(pid=os.getpid(), host=socket.gethostname(), started=now())
+        owner = {"pid": os.getpid(), "host": socket.gethostname(), "started": now()}
         with atomic_write(run / OWNER) as temporary:
-            temporary.write_text(owner.model_dump_json(), encoding="utf-8")
+            temporary.write_text(json.dumps(owner), encoding="utf-8")
         yield
     finally:
         with suppress(OSError):  # a disk gone bad; an owner without a lock means nothing
@@ -64,6 +50,7 @@ def now() -> str:
 
 def _owner(run: Path) -> str:
     try:
-        return str(Owner.model_validate_json((run / OWNER).read_bytes()))
-    except (OSError, ValueError):
-        return "another process that has only just begun"  # or that ends at this moment
+        owner = json.loads((run / OWNER).read_bytes())
+        return f"process {owner['pid']} on host {owner['host']} since {owner['started']}"
+    except Exception:  # not signed yet, or no more, or not by `hold`
+        return "another process that has only just begun"

@@ -9,12 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from kedro.io import DataCatalog
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from ..errors import DataError
 from .lock import now
-from .places import location, shown
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +25,7 @@ SELECTION = (
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
 
 class Code(_Part):
@@ -62,7 +59,7 @@ class RunRecord(_Part):
     machine: dict[str, Any]
 
 
-_RECORDS = TypeAdapter(list[RunRecord])
+RunRecords = list[RunRecord]
 
 
 def start_record(run_params: Mapping[str, Any], parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> RunRecord:
@@ -94,34 +91,6 @@ def pipelines_of(run_params: Mapping[str, Any]) -> list[str]:
     """The names of the pipelines that Kedro was asked to run; some callers pass a single name."""
     one = run_params.get("pipeline_name")
     return list(run_params.get("pipeline_names") or [one or "__default__"])
-
-
-def read_records(catalog: DataCatalog) -> list[RunRecord]:
-    """The records of the runs so far, oldest first.
-
-    Raises:
-        DataError: the file is damaged or holds something else.
-    """
-    if not catalog.exists("run_record"):
-        return []
-    try:
-        return _RECORDS.validate_python(catalog.load("run_record"))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = "".join(f"[{part!r}]" for part in first["loc"])
-        raise DataError(
-            f"{shown(location(catalog, 'run_record'))}: expected a list of run records, found another thing "
-            f"({where}{': ' if where else ''}{first['msg']}). Move the file away and run the same command again."
-        ) from error
-
-
-def save_records(catalog: DataCatalog, records: list[RunRecord]) -> None:
-    """Write the records.
-
-    Raises:
-        WriteError: the disk is full, read-only, forbidden or gone.
-    """
-    catalog.save("run_record", _RECORDS.dump_python(records, mode="json"))
 
 
 def code_version() -> Code:

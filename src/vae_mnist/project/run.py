@@ -12,7 +12,7 @@ from ..errors import DataError
 from ..storage.atomic import remove_leftovers
 from .lock import hold, now
 from .places import SHARED, folder, location, shown
-from .record import Data, RunRecord, read_records, save_records
+from .record import Data, RunRecord
 
 if TYPE_CHECKING:
     from ..storage.records import DataCard  # imports torch
@@ -36,7 +36,7 @@ class OpenRun:
         self.stop: KeyboardInterrupt | None = None  # raised as soon as something is saved
         self.record = record
         self._catalog = catalog
-        self._earlier: list[RunRecord] | None = None  # until the run has begun
+        self._records: list[RunRecord] = []  # of earlier runs and of this one, once it has begun
         self._held = ExitStack()
 
     def begin(self, pipeline: Pipeline) -> None:
@@ -52,7 +52,8 @@ class OpenRun:
         for place in {models, *(folder(self._catalog, name) for name in [*pipeline.all_outputs(), "run_record"])}:
             for left in remove_leftovers(place, MIN_AGE_SECONDS if place == digits else 0):
                 logger.info("removed %s, left by a run that was killed", shown(left))
-        self._earlier = read_records(self._catalog)
+        earlier = self._catalog.load("run_record") if self._catalog.exists("run_record") else []
+        self._records = [*earlier, self.record]
         self._save()
         if not SHARED.isdisjoint(pipeline.inputs()) and self._catalog.exists("data_card"):
             self.note_digits(self._catalog.load("data_card"))
@@ -71,7 +72,7 @@ class OpenRun:
                 "folder of its own with --params=data_root=…"
             )
         if before is None:
-            self.record = self.record.model_copy(update={"data": data})
+            self.record.data = data
             self._save()
 
     def end(self, how: str) -> None:
@@ -81,8 +82,8 @@ class OpenRun:
             how: "finished", "stopped by …" or "failed: …".
         """
         with self._held:
-            if self._earlier is not None:
-                self.record = self.record.model_copy(update={"ended": now(), "exit": how})
+            if self._records:
+                self.record.ended, self.record.exit = now(), how
                 try:
                     self._save()
                 except DatasetError as error:
@@ -90,4 +91,4 @@ class OpenRun:
                     logger.warning("the run's record could not be ended: %s", error)
 
     def _save(self) -> None:
-        save_records(self._catalog, [*(self._earlier or []), self.record])
+        self._catalog.save("run_record", self._records)
