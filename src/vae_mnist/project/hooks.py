@@ -67,11 +67,6 @@ class ProjectHooks:
             raise
 
     @hook_impl
-    def before_node_run(self) -> None:
-        """Stop before a node if asked to."""
-        self._stop_if_asked()
-
-    @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
         """Record the digits, and refuse others than this run began with."""
         if dataset_name == "data_card" and self._run:
@@ -81,7 +76,8 @@ class ProjectHooks:
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
         """Record the digits; stop after an epoch or a picture if asked to."""
         self.after_dataset_loaded(dataset_name, data)
-        self._stop_if_asked()
+        if self._run and self._run.stop:
+            raise self._run.stop
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -112,7 +108,3 @@ class ProjectHooks:
         atexit.unregister(self.end)
         if run:
             run.end(how)
-
-    def _stop_if_asked(self) -> None:
-        if self._run and self._run.stop:
-            raise self._run.stop
