@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import AfterValidator, Field, model_validator
 
-from vae_mnist.config.check import group_problems, parameter_problems, unreadable
+from vae_mnist.config.check import parameter_problems, problems_in, unreadable
 from vae_mnist.config.parameters import ParameterGroup
 
 PLACES = {"data_root": "data", "run": "default"}
@@ -46,6 +46,10 @@ class Model(ParameterGroup):
         return self
 
 
+class Whole(ParameterGroup):
+    model: Model
+
+
 RIGHT = {
     "network": "mlp",
     "latent_dim": 8,
@@ -71,8 +75,8 @@ def changed(path, value):
     return values
 
 
-def test_right_values_pass():
-    assert group_problems("model", Model, RIGHT) == []
+def problems(model):
+    return problems_in({"model": model}, Whole)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +88,8 @@ def test_right_values_pass():
         ("mlp.hidden_dim", 17, "model.mlp.hidden_dim: expected an even number, got 17."),
         ("flow.conv.channels", [32, "x"], "model.flow.conv.channels.1: expected a valid integer, got 'x'."),
         ("flow.conv.channels", 32, "model.flow.conv.channels: expected a valid list, got 32."),
-        ("flow.couplings", GONE, "model.flow.couplings: missing."),
-        ("flow", GONE, "model.flow: missing."),
+        ("flow.couplings", GONE, "model.flow.couplings: missing. conf/base/parameters_model.yml gives it."),
+        ("flow", GONE, "model.flow: missing. conf/base/parameters_model.yml gives it."),
         ("flow.conv", 3, "model.flow.conv: expected a group of parameters (channels), got 3."),
         ("mlp", None, "model.mlp: expected a group of parameters (hidden_dim), got None."),
         ("threads", "atuo", "model.threads: expected 'auto' or a valid integer, got 'atuo'. Did you mean 'auto'?"),
@@ -103,29 +107,24 @@ def test_right_values_pass():
     ],
 )  # fmt: skip
 def test_a_wrong_parameter_is_named_by_its_whole_path(path, value, line):
-    assert group_problems("model", Model, changed(path, value)) == [line]
+    assert problems(changed(path, value)) == [line]
 
 
 def test_a_number_too_long_to_write_out_is_described():
-    (line,) = group_problems("model", Model, changed("mlp.hidden_dim", -(10**5000)))
+    (line,) = problems(changed("mlp.hidden_dim", -(10**5000)))
     assert line == "model.mlp.hidden_dim: expected greater than or equal to 1, got a number of thousands of digits."
 
 
 def test_keys_that_are_no_text_are_named():
     values = changed("latent_dim", 8)
     values["mlp"] |= {5: 1, None: 1, True: 1}
-    paths = [line.partition(":")[0] for line in group_problems("model", Model, values)]
+    paths = [line.partition(":")[0] for line in problems(values)]
     assert paths == ["model.mlp.5", "model.mlp.None", "model.mlp.True"]
 
 
 def test_a_wrong_item_of_a_list_that_may_be_a_word_names_the_item():
-    lines = group_problems("model", Model, changed("sizes", [1, "x"]))
+    lines = problems(changed("sizes", [1, "x"]))
     assert "model.sizes.1: expected a valid integer, got 'x'." in lines
-
-
-def test_what_is_no_group_at_all_is_named():
-    (line,) = group_problems("model", Model, 3)
-    assert line == ("model: expected a group of parameters (network, latent_dim, threads, sizes, mlp, flow), got 3.")
 
 
 def test_all_problems_are_reported_at_once_in_order(parameters):
@@ -138,40 +137,38 @@ def test_all_problems_are_reported_at_once_in_order(parameters):
 
 
 @pytest.mark.parametrize(
-    ("key", "line"),
+    ("given", "places", "line"),
     [
-        ("trian", "trian: no such parameter. Did you mean 'train'?"),
-        ("rnu", "rnu: no such parameter. Did you mean 'run'?"),
-        ("epochs", "epochs: no such parameter. Did you mean 'train.epochs'?"),
-        ("zzz", "zzz: no such parameter. Known are: ingest, model, "),
-        (None, "None: no such parameter."),
+        ({"trian": 1}, {}, "trian: no such parameter. Did you mean 'train'?"),
+        ({"rnu": 1}, {}, "rnu: no such parameter. Did you mean 'run'?"),
+        ({"epochs": 1}, {}, "epochs: no such parameter. Did you mean 'train.epochs'?"),
+        ({"zzz": 1}, {}, "zzz: no such parameter. Known are: run, data_root, mnist_root, ingest, model, "),
+        ({None: 1}, {}, "None: no such parameter."),
+        ({"model": GONE}, {}, "model: missing. conf/base/parameters_model.yml gives it."),
+        ({"data_root": GONE}, {"data_root": GONE}, "data_root: missing. conf/base/globals.yml gives it."),
+        ({}, {"mnist_rot": "x"}, "mnist_rot: no such parameter. Did you mean 'mnist_root'?"),
+        ({}, {"train": {}}, "train: expected in a parameters file or --params, got {} in globals.yml."),
+        ({"run": "other"}, {}, "run: expected in globals.yml or --params, got 'other' in a parameters file."),
+        ({"data_root": "/x"}, {}, "data_root: expected in globals.yml or --params, got '/x' in a parameters file."),
+        ({"mnist_root": "/x"}, {}, "mnist_root: expected in globals.yml or --params, got '/x' in a parameters file."),
     ],
 )
-def test_an_unknown_top_level_key_is_refused(parameters, key, line):
+def test_a_key_of_the_top_level_is_refused_where_nothing_reads_it_and_missed_where_it_is_needed(
+    parameters, given, places, line
+):
     """Kedro would pass over it."""
-    (found,) = parameter_problems(parameters | {key: 1}, PLACES)
+    files, places = (
+        {key: value for key, value in values.items() if value is not GONE}
+        for values in (parameters | given, PLACES | places)
+    )
+    (found,) = parameter_problems(files, places)
     assert found.startswith(line)
 
 
-def test_a_missing_group_names_its_file(parameters):
-    del parameters["model"]
-    assert parameter_problems(parameters, PLACES) == ["model: missing. conf/base/parameters_model.yml gives it."]
-
-
-def test_names_and_folders_are_checked_where_the_catalog_reads_them(parameters):
-    assert parameter_problems(parameters, {"run": "default"}) == ["data_root: missing."]
-    assert parameter_problems(parameters, PLACES | {"mnist_rot": "x"}) == [
-        "mnist_rot: no such parameter. Did you mean 'mnist_root'?"
-    ]
+def test_names_of_the_command_line_are_checked_in_place_of_those_of_the_files(parameters):
     assert parameter_problems(parameters | {"run": "b"}, PLACES | {"run": "a"}, {"run": "b"}) == []
-    assert parameter_problems(parameters | {"run": "../b"}, PLACES, {"run": "../b"})[0].startswith("run: expected")
-
-
-@pytest.mark.parametrize(("key", "value"), [("run", "other"), ("data_root", "/x"), ("mnist_root", "/x")])
-def test_names_and_folders_have_no_place_in_a_parameters_file(parameters, key, value):
-    assert parameter_problems(parameters | {key: value}, PLACES) == [
-        f"{key}: expected in globals.yml or --params, got {value!r} in a parameters file."
-    ]
+    (line,) = parameter_problems(parameters | {"run": "../b"}, PLACES, {"run": "../b"})
+    assert line.startswith("run: expected a name of at most 64 letters")
 
 
 @pytest.mark.parametrize(

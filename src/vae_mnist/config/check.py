@@ -1,7 +1,7 @@
 """What is wrong with parameters, in words: one line for each wrong key."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .parameters import GROUPS, Locations, ParameterGroup
+from .parameters import Locations, ParameterGroup, Parameters
 
 _LONGEST = 100  # characters of a value in a message
 
@@ -27,56 +27,55 @@ def parameter_problems(
     Returns:
         One line for each wrong key: its whole path, what was expected, what came.
     """
-    places = {**places, **{key: value for key, value in (typed or {}).items() if key in Locations.model_fields}}
-    problems = group_problems("", Locations, places)
-    for key, value in parameters.items():
-        if key in GROUPS:
-            problems += group_problems(key, GROUPS[key], value)
-        elif key not in Locations.model_fields:
-            elsewhere = [path for name, group in GROUPS.items() for path in _paths(group, name)]
-            problems.append(_unknown(str(key), [*GROUPS, *Locations.model_fields], elsewhere))
-        elif value != places.get(key):
-            # The catalog does not read the parameters: this value would appear in captions only.
-            problems.append(f"{key}: expected in globals.yml or --params, got {_shown(value)} in a parameters file.")
-    problems += [
-        f"{group}: missing. conf/base/parameters_{group}.yml gives it."
-        for group in {*GROUPS, "run"} - parameters.keys()
-    ]
+    names = Locations.model_fields.keys()
+    places = {**places, **{key: value for key, value in (typed or {}).items() if key in names}}
+    groups = {key: value for key, value in parameters.items() if key not in names}
+    problems = problems_in({**places, **groups})
+    for key in places.keys() & groups.keys():
+        problems.append(f"{key}: expected in a parameters file or --params, got {_shown(places[key])} in globals.yml.")
+    for key in names & parameters.keys():
+        # The catalog does not read the parameters: another value would appear in captions only.
+        if parameters[key] != places.get(key):
+            value = _shown(parameters[key])
+            problems.append(f"{key}: expected in globals.yml or --params, got {value} in a parameters file.")
+    if "run" not in parameters:
+        problems.append("run: missing. conf/base/parameters_run.yml gives it.")
     return sorted(problems)
 
 
-def group_problems(name: str, group: type[ParameterGroup], value: object) -> list[str]:
-    """Check one group of parameters, sub-groups included.
+def problems_in(values: object, whole: type[ParameterGroup] = Parameters) -> list[str]:
+    """Check the values of a group of parameters, sub-groups included.
 
     Args:
-        name: the group's own path, "model" or "model.flow"; "" for keys of the top level.
-        group: its class.
-        value: as it was read.
+        values: as they were read.
+        whole: the class of the group.
 
     Returns:
         One line for each wrong key.
     """
-    value = _with_text_keys(value)
+    values = _with_text_keys(values)
     lines: list[str] = []
+    groups = _groups(whole)
     # A union reports each of its members; one line a key is enough.
     expected: dict[str, tuple[object, list[str]]] = {}
     try:
-        group.model_validate(value)
+        whole.model_validate(values)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
-            keys = _keys(detail["loc"], value)
-            path = ".".join(map(str, [name, *keys] if name else keys))
-            here = _group_at(group, keys)
+            keys = _keys(detail["loc"], values)
+            path = ".".join(keys)
+            group = groups.get(path)
             match detail["type"]:
                 case "extra_forbidden":
-                    parent = _group_at(group, keys[:-1])
-                    lines.append(_unknown(path, parent.model_fields if parent else (), _paths(group, name)))
+                    lines.append(_unknown(keys, groups))
                 case "missing":
-                    lines.append(f"{path}.{detail['loc'][-1]}".lstrip(".") + ": missing.")
-                case "model_type" if here:
-                    names = ", ".join(here.model_fields)
+                    path = ".".join(map(str, detail["loc"]))
+                    file = "globals" if path in Locations.model_fields else f"parameters_{detail['loc'][0]}"
+                    lines.append(f"{path}: missing. conf/base/{file}.yml gives it.")
+                case "model_type" if group:
+                    names = ", ".join(group.model_fields)
                     lines.append(f"{path}: expected a group of parameters ({names}), got {_shown(detail['input'])}.")
-                case "value_error" if here:  # a rule about several keys, whose text names them
+                case "value_error" if group:  # a rule about several keys, whose text names them
                     lines.append(str(detail["ctx"]["error"]))
                 case _:
                     expected.setdefault(path, (detail["input"], []))[1].append(_expectation(detail["msg"]))
@@ -84,7 +83,7 @@ def group_problems(name: str, group: type[ParameterGroup], value: object) -> lis
         text = " or ".join(texts)
         close = get_close_matches(came, re.findall("'(.*?)'", text), n=1) if isinstance(came, str) else []
         lines.append(f"{path}: expected {text}, got {_shown(came)}." + _did_you_mean(close))
-    return list(dict.fromkeys(lines))
+    return lines
 
 
 def unreadable(error: Exception, folders: Iterable[Path], typed: Iterable[str] = ()) -> str:
@@ -133,34 +132,23 @@ def _with_text_keys(value: object) -> object:
     return value
 
 
-def _keys(location: Iterable[str | int], value: Any) -> list[str | int]:  # noqa: ANN401
+def _keys(location: Iterable[str | int], value: Any) -> list[str]:  # noqa: ANN401
     """The keys that lead to an error; pydantic puts the names of a union's members between them."""
-    keys: list[str | int] = []
+    keys: list[str] = []
     for part in location:
         with suppress(KeyError, IndexError, TypeError):
             value = value[part]
-            keys.append(part)
+            keys.append(str(part))
     return keys
 
 
-def _group_at(group: type[ParameterGroup], keys: Iterable[str | int]) -> type[ParameterGroup] | None:
-    """The class of the group that the keys lead to; None if they lead to something else."""
-    for key in keys:
-        field = group.model_fields.get(str(key))
-        kind = field.annotation if field else None
-        if not (isinstance(kind, type) and issubclass(kind, ParameterGroup)):
-            return None
-        group = kind
-    return group
-
-
-def _paths(group: type[ParameterGroup], name: str) -> Iterator[str]:
-    """Every path that a group has, sub-groups included."""
-    for key in group.model_fields:
-        path = f"{name}.{key}".lstrip(".")
-        yield path
-        if inner := _group_at(group, [key]):
-            yield from _paths(inner, path)
+def _groups(group: type[ParameterGroup], path: str = "") -> dict[str, type[ParameterGroup]]:
+    """The classes of a group and of its sub-groups by their paths."""
+    found = {path: group}
+    for name, field in group.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, ParameterGroup):
+            found |= _groups(field.annotation, f"{path}.{name}".lstrip("."))
+    return found
 
 
 def _shown(value: object) -> str:
@@ -177,14 +165,14 @@ def _expectation(message: str) -> str:
     return message.replace("match pattern", "text that matches")
 
 
-def _unknown(path: str, siblings: Iterable[str], elsewhere: Iterable[str]) -> str:
+def _unknown(keys: list[str], groups: Mapping[str, type[ParameterGroup]]) -> str:
     """Say that there is no such parameter, and what may be meant: the same name elsewhere, or a close one here."""
-    prefix, dot, name = path.rpartition(".")
-    siblings = list(siblings)
-    meant = [other for other in elsewhere if other.rpartition(".")[2] == name]
-    meant = meant or [prefix + dot + close for close in get_close_matches(name, siblings, n=1)]
-    known = ", ".join(prefix + dot + sibling for sibling in siblings)
-    return f"{path}: no such parameter." + (_did_you_mean(meant) or f" Known are: {known}.")
+    *above, name = keys
+    siblings = groups[".".join(above)].model_fields
+    meant = [f"{path}.{name}".lstrip(".") for path, group in groups.items() if name in group.model_fields]
+    meant = meant or [".".join([*above, close]) for close in get_close_matches(name, siblings, n=1)]
+    known = ", ".join(".".join([*above, sibling]) for sibling in siblings)
+    return f"{'.'.join(keys)}: no such parameter." + (_did_you_mean(meant) or f" Known are: {known}.")
 
 
 def _did_you_mean(names: list[str]) -> str:

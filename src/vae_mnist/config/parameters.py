@@ -191,12 +191,13 @@ class Locations(ParameterGroup):
     mnist_root: FolderPath = ""  # not given: <data_root>/01_raw
 
 
-GROUPS: dict[str, type[ParameterGroup]] = {
-    "ingest": IngestConfig,
-    "model": ModelConfig,
-    "objective": ObjectiveConfig,
-    "train": TrainConfig,
-    "evaluate": EvaluateConfig,
-    "report": ReportConfig,
-    "generate": GenerateConfig,
-}
+class Parameters(Locations):
+    """All of them."""
+
+    ingest: IngestConfig
+    model: ModelConfig
+    objective: ObjectiveConfig
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    report: ReportConfig
+    generate: GenerateConfig
