@@ -1,6 +1,5 @@
 """Kedro's own commands, typed as users type them."""
 
-import atexit
 import signal
 import sys
 import traceback
@@ -155,13 +154,6 @@ def test_one_message_is_all_that_a_real_process_says(project):
     assert result.returncode == 1
     assert result.stderr.startswith("Error: --pipelines: no pipeline is named 'nope'.")
     assert result.stderr.count("\n") == 1
-
-
-def test_the_quick_end_is_asked_for_once_a_process(project):
-    project.invoke("--params=train.epochs=0")
-    before = atexit._ncallbacks()
-    project.invoke("--params=train.epochs=0")
-    assert atexit._ncallbacks() == before
 
 
 def test_an_unexpected_error_keeps_its_traceback(project, monkeypatch):

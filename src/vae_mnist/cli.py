@@ -18,14 +18,17 @@ from typing import Any, cast
 import click
 from kedro import KedroDeprecationWarning
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.project import pipelines, settings
+from kedro.framework.project import pipelines
 
 from .errors import VaeMnistError
-from .project.hooks import ProjectHooks
+from .project.hooks import hooks
 
 # How often a thread of libgomp looks for work before it sleeps; its own 300,000 keep a core from a neighbour that
 # another thread of ours is waiting behind. It counts if it is there before torch is imported.
 SPINS = "3000"
+
+# Python's end would take a second to look through a million objects for cycles.
+atexit.register(gc.freeze)
 
 
 class Terminated(KeyboardInterrupt):
@@ -36,7 +39,6 @@ def _plain_end(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-        _end_quickly()
         with warnings.catch_warnings(), _signals_stop():
             # `--pipeline=` still works, as promised to our users, without a warning at each run.
             warnings.filterwarnings(
@@ -46,8 +48,7 @@ def _plain_end(command: Callable[..., Any]) -> Callable[..., Any]:
                 return command(*args, **kwargs)
             except KeyboardInterrupt as stop:
                 number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-                for hook in _our_hooks():
-                    hook.end(f"stopped by {number.name}")
+                hooks.end(f"stopped by {number.name}")
                 click.echo(_how_to_go_on(number, kwargs.get("params")), err=True)
                 raise SystemExit(128 + number) from None
             except Exception as error:
@@ -59,12 +60,6 @@ def _plain_end(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-@functools.cache
-def _end_quickly() -> None:
-    # Python's end takes a second to look through a million objects for cycles.
-    atexit.register(gc.freeze)
-
-
 @contextmanager
 def _signals_stop() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
@@ -73,8 +68,7 @@ def _signals_stop() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 the signature of a handler
         error = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
-        for hook in _our_hooks():
-            hook.ask_to_stop(error)
+        hooks.ask_to_stop(error)
         raise error
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -87,10 +81,6 @@ def _signals_stop() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _our_hooks() -> list[ProjectHooks]:
-    return [hook for hook in settings.HOOKS if isinstance(hook, ProjectHooks)]
 
 
 def _how_to_go_on(number: signal.Signals, params: dict[str, Any] | None) -> str:

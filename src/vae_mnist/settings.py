@@ -2,13 +2,13 @@
 
 import warnings
 
-from .project.hooks import ProjectHooks
+from .project.hooks import hooks
 from .project.loading import ConfigLoader
 
 # OmegaConf 2.4 deprecates the resolver call that kedro 1.7 makes for each config loader: nothing a user could fix.
 warnings.filterwarnings("ignore", message=r"register_new_resolver\(\) is deprecated", category=UserWarning)
 
-HOOKS = (ProjectHooks(),)
+HOOKS = (hooks,)
 
 CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {

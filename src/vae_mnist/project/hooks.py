@@ -19,7 +19,7 @@ from .run import OpenRun
 
 
 class ProjectHooks:
-    """Kedro keeps one object of this class for all sessions of a process, and calls it in all threads."""
+    """One object of it serves all sessions of a process, and Kedro calls it in all threads."""
 
     def __init__(self) -> None:
         self._run: OpenRun | None = None
@@ -108,3 +108,6 @@ class ProjectHooks:
         atexit.unregister(self.end)
         if run:
             run.end(how)
+
+
+hooks = ProjectHooks()
