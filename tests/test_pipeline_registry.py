@@ -1,11 +1,4 @@
-import os
-
-from kedro.framework.project import pipelines
-from kedro.framework.startup import bootstrap_project
-
 from vae_mnist.pipeline_registry import register_pipelines
-
-from .helpers.project import ROOT
 
 
 def test_bare_run_is_ingest_train_evaluate_and_report_and_nothing_else():
@@ -24,20 +17,3 @@ def test_every_dataset_that_crosses_a_pipeline_is_persisted(finished):
     assert {"train_digits", "checkpoints", "history"} <= crossing
     catalog = finished.catalog()
     assert not [name for name in crossing if type(catalog.get(name)).__name__ == "MemoryDataset"]
-
-
-def test_registry_list_names_the_pipelines(finished):
-    result = finished.kedro("registry", "list", check=True)
-    assert {"- ingest", "- train", "- evaluate", "- report", "- generate"} <= set(result.stdout.splitlines())
-
-
-def test_catalog_describes_every_dataset(finished):
-    result = finished.kedro("catalog", "describe-datasets", check=True)
-    for name in ("raw_mnist", "train_digits", "checkpoints", "history", "metrics", "samples_animation"):
-        assert name in result.stdout
-
-
-def test_the_registry_is_the_one_kedro_finds():
-    bootstrap_project(ROOT)
-    assert set(pipelines) == set(register_pipelines())
-    assert os.environ.get("KEDRO_ENV") is None
