@@ -15,17 +15,25 @@ from ..helpers.marks import slow_after
 from ..helpers.processes import MANY, running, wait_for
 
 
-@pytest.mark.parametrize(("number", "status"), slow_after(1, [(signal.SIGTERM, 143), (signal.SIGINT, 130)]))
-def test_a_stopped_run_ends_with_one_line_and_goes_on(ingested, number, status):
+@pytest.mark.parametrize(
+    ("number", "changes", "again"),
+    slow_after(
+        1,
+        [
+            (signal.SIGTERM, {}, "the same command again"),
+            (signal.SIGINT, {"train__resume": "false"}, "the same command without train.resume=false"),
+        ],
+    ),
+)
+def test_a_stopped_run_ends_with_one_line_and_goes_on(ingested, number, changes, again):
     folder = ingested.path("06_models", "default")
-    with running(ingested, "--pipelines=train", **MANY) as process:
+    with running(ingested, "--pipelines=train", **MANY, **changes) as process:
         wait_for(lambda: len(list(folder.glob("*.pt"))) >= 3, process)
         process.send_signal(number)
         out, err = process.communicate(timeout=20)
-    assert process.returncode == status
+    assert process.returncode == 128 + number
     assert err == (
-        f"Stopped by {number.name}. What was finished, every logged epoch included, is safe; "
-        "to go on: the same command again.\n"
+        f"Stopped by {number.name}. What was finished, every logged epoch included, is safe; to go on: {again}.\n"
     )
     assert "Traceback" not in out
     logged = [int(epoch) for epoch in re.findall(r" epoch +(\d+)/400 ", out)]
@@ -69,30 +77,16 @@ def test_a_signal_that_is_lost_where_it_arrives_stops_the_run_all_the_same(inges
 
 
 @pytest.mark.slow
-def test_a_stopped_run_that_started_over_says_how_not_to_do_so_again(ingested):
-    folder = ingested.path("06_models", "default")
-    with running(ingested, "--pipelines=train", **MANY, train__resume="false") as process:
-        wait_for(lambda: list(folder.glob("*.pt")), process)
+def test_a_report_can_be_stopped_as_well(finished):
+    pictures = finished.path("08_reporting", "stopped", "samples")
+    assert finished.invoke("--pipelines=train,evaluate", run="stopped", train__epochs=8).exit_code == 0
+    with running(finished, "--pipelines=report", run="stopped") as process:
+        wait_for(lambda: len(list(pictures.glob("*.png"))) >= 2, process)
         process.send_signal(signal.SIGINT)
         err = process.communicate(timeout=20)[1]
     assert process.returncode == 130
-    assert err.endswith("to go on: the same command without train.resume=false.\n")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.slow
-def test_a_report_can_be_stopped_as_well(finished, number):
-    pictures = finished.path("08_reporting", f"stopped{number}", "samples")
-    run = f"stopped{number}"
-    assert finished.invoke("--pipelines=train,evaluate", run=run, train__epochs=8).exit_code == 0
-    with running(finished, "--pipelines=report", run=run) as process:
-        wait_for(lambda: len(list(pictures.glob("*.png"))) >= 2, process)
-        process.send_signal(number)
-        out, err = process.communicate(timeout=20)
-    assert process.returncode == 128 + number
-    assert err.startswith(f"Stopped by {number.name}.")
+    assert err.startswith("Stopped by SIGINT.")
     assert err.count("\n") == 1
-    assert "Traceback" not in out
     assert len(list(pictures.glob("*.png"))) < 8
-    assert finished.invoke("--pipelines=report", "--nodes=draw_samples", run=run).exit_code == 0
+    assert finished.invoke("--pipelines=report", "--nodes=draw_samples", run="stopped").exit_code == 0
     assert len(list(pictures.glob("*.png"))) == 8

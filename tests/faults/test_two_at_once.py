@@ -1,8 +1,6 @@
 """Real processes side by side."""
 
 import json
-import os
-import signal
 import socket
 from contextlib import ExitStack
 
@@ -22,32 +20,19 @@ def checkpoints(project, run="default"):
     return sorted(project.path("06_models", run).glob("*.pt"))
 
 
-def owner(project):
-    return json.loads(project.path("06_models", "default", OWNER).read_text())
-
-
 def test_the_second_run_of_a_name_stops_and_names_the_first(project):
     with running(project, TRAIN, **MANY) as first:
         wait_for(lambda: checkpoints(project), first)
+        owner = json.loads(project.path("06_models", "default", OWNER).read_text())
         for pipeline in ("ingest", "train", "evaluate", "generate"):
             result = project.invoke(f"--pipelines={pipeline}", **MANY)
             assert result.exit_code == 1
             assert result.output.splitlines()[-1] == (
                 f"Error: run 'default' is being worked on by process {first.pid} on host {socket.gethostname()} "
-                f"since {owner(project)['started']}. Wait for it, stop it, or choose another run name: --params=run=…"
+                f"since {owner['started']}. Wait for it, stop it, or choose another run name: --params=run=…"
             )
         assert project.invoke("--pipelines=ingest", run="other").exit_code == 0
         assert first.poll() is None
-
-
-@pytest.mark.slow
-def test_the_lock_of_a_dead_process_does_not_block(project):
-    with running(project, TRAIN, **MANY) as first:
-        wait_for(lambda: checkpoints(project), first)
-        os.kill(first.pid, signal.SIGKILL)
-    assert owner(project)["pid"] == first.pid, "the dead process left its name"
-    assert project.invoke(TRAIN, **(MANY | {"train__epochs": len(checkpoints(project)) + 1})).exit_code == 0
-    assert not project.path("06_models", "default", OWNER).exists()
 
 
 @pytest.mark.slow
