@@ -80,19 +80,20 @@ def test_threads_are_told_not_to_spin_for_long_unless_the_user_says_otherwise(pr
         assert project.command(sys.executable, "-c", code, env=environment).stdout.split()[-1] == counts
 
 
-def test_a_wrong_parameter_ends_the_run_before_the_first_node_in_another_thread_too(project):
+@pytest.mark.parametrize("place", [{}, {"run": "../../up"}, {"data_root": "../" + "x" * 300}])
+def test_a_wrong_parameter_ends_the_run_before_anything_is_made_in_another_thread_too(project, place):
     """Only the main thread may set what SIGTERM does."""
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.getsignal(signal.SIGTERM), sorted(project.root.parent.rglob("*"))
+    wrong = {"train__epoch": 3} | place
     with ThreadPoolExecutor(1) as pool:
-        here, there = project.invoke("--params=train.epoch=3"), pool.submit(project.invoke, "--params=train.epoch=3")
-    for result in (here, there.result()):
+        here, there = project.invoke(**wrong), pool.submit(project.invoke, **wrong).result()
+    for result in (here, there):
         assert result.exit_code == 1
-        assert result.output.endswith(
-            "Error: wrong parameters, nothing was run:\n"
-            "  train.epoch: no such parameter. Did you mean 'train.epochs'?\n"
-        )
-    assert not project.path().exists()
-    assert signal.getsignal(signal.SIGTERM) == before
+        assert result.output.endswith("\n  train.epoch: no such parameter. Did you mean 'train.epochs'?\n")
+        lines = result.output.partition("Error: wrong parameters, nothing was run:\n  ")[2].splitlines()
+        assert len(lines) == len(wrong)
+        assert lines[0].startswith(f"{next(iter(place), 'train.epoch')}: ")
+    assert (signal.getsignal(signal.SIGTERM), sorted(project.root.parent.rglob("*"))) == before
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import math
 import random
 import re
 from collections import Counter
-from functools import reduce
+from dataclasses import dataclass, field
 
 import click
 import pandas as pd
@@ -35,12 +35,15 @@ PIECES = [
 ]  # fmt: skip
 
 
+@dataclass
 class Mutant:
-    """One wrong text of one file, or one --params; `names` are those that a message may name."""
+    """One wrong text of one file, or one --params."""
 
-    def __init__(self, kind, file, content, names):
-        self.kind, self.file, self.content, self.names = kind, file, content, names
-        self.parameters = {}  # as they were read, of one that is in range
+    kind: str
+    file: str
+    content: str
+    names: set  # of which a message has to name one
+    parameters: dict = field(default_factory=dict)  # as they were read, of one that is in range
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ class Mutant:
 def test_mutations_are_refused_by_name_or_in_range_and_run(project, mutations, runs):
     base = project.root / "conf" / "base"
     bootstrap_project(project.root)
-    rng, counts, valid, failures = random.Random(SEED), Counter(), [], []
+    rng, counts, valid = random.Random(SEED), Counter(), []
     with contextlib.chdir(project.root), KedroSession.create(project.root) as session:
         for _ in range(mutations):
             mutant = rng.choice([text_mutant, text_mutant, params_mutant])(rng, base)
@@ -59,17 +62,16 @@ def test_mutations_are_refused_by_name_or_in_range_and_run(project, mutations, r
             counts[mutant.kind, outcome] += 1
             if outcome == "valid":
                 valid.append(mutant)
-            if outcome == "WRONG":
-                failures.append(f"{mutant.kind} {mutant.file} {mutant.content[-200:]!r}\n -> {said}")
-    print({" ".join(kind): count for kind, count in sorted(counts.items())})
-    assert not failures, f"{len(failures)} of {mutations}\n" + "\n".join(failures[:20])
+            assert outcome != "WRONG", f"{mutant.kind} {mutant.file} {mutant.content[-200:]!r}\n -> {said}"
+    print(counts)
     assert {outcome for _, outcome in counts} == {"refused", "valid"}
 
+    valid.sort(key=lambda mutant: not any(group in mutant.file for group in ("train", "model", "objective")))
     trained = Counter()
-    for number, mutant in enumerate(sorted(valid, key=lambda mutant: -decides_training(mutant))):
+    for number, mutant in enumerate(valid):
         if trained["trained"] + trained["refused"] < runs:
             trained[try_out(project, base, mutant, number)] += 1
-    print(dict(trained))
+    print(trained)
     assert trained["trained"] >= runs * 2 / 3
 
 
@@ -97,36 +99,24 @@ def text_mutant(rng, base):
         lambda: f"{key.upper()}:{rest}",
         lambda: spoilt(rng, line),
     ])()  # fmt: skip
-    changed = [*lines[:at], new, *lines[at + 1 :]]
-    content = "".join(changed).encode()
-    odd, where = rng.random(), rng.randrange(len(content))
-    if odd < 0.04:
-        content = rng.choice([b"", b"\n", b"# x\n", b"- a\n- b\n", b"text\n", b"5\n", b"5: x\n", b"[]\n", None])
-    elif odd < 0.07:
-        content = path.read_bytes()[:where]
-    elif odd < 0.10:
-        piece = rng.choice([b"\xff", b"\x00", b"\xc3", bytes(rng.randbytes(20)), b"\xef\xbb\xbf"])
-        content = content[:where] + piece + content[where:]
-    before = Counter("".join(lines).splitlines())
-    after = Counter((content or b"").decode(errors="replace").splitlines())
+    content = "".join([*lines[:at], new, *lines[at + 1 :]])
+    before, after = Counter("".join(lines).splitlines()), Counter(content.splitlines())
     return Mutant("text", path.name, content, words_of([*(before - after), *(after - before)]))
 
 
-def paths(tree, above=()):
-    """The keys that lead to each value and each group."""
+def flat(tree, opening=""):
+    """Each value and each group by its path."""
+    found = {}
     for key, value in tree.items():
-        yield (*above, key)
+        found[f"{opening}{key}"] = value
         if isinstance(value, dict):
-            yield from paths(value, (*above, key))
-
-
-def at(tree, path):
-    return reduce(lambda group, key: group[key], path, tree)
+            found |= flat(value, f"{opening}{key}.")
+    return found
 
 
 def params_mutant(rng, base):
     others = "mnist_root trian.epochs run.x 5 train.5"
-    known = [".".join(path) for file in files(base) for path in paths(yaml.safe_load(file.read_text()))]
+    known = [path for file in files(base) for path in flat(yaml.safe_load(file.read_text()))]
     keys = [*known, *others.split()]
     key = rng.choice([*keys, misspelt(rng, rng.choice(keys))])
     return Mutant("params", key, f"{key}={rng.choice(PIECES)}", {key.rpartition(".")[2], key.partition(".")[0]})
@@ -164,33 +154,22 @@ def named(mutant, said):
 def out_of_range(parameters, places):
     """What is nonsense in parameters that were accepted, by rules of this file's own."""
     wrong = []
-    for path in paths(parameters):
-        value = at(parameters, path)
-        if isinstance(value, int | float):
-            right = 0 <= value < 2**63 and (not isinstance(value, bool) or path[-1] in ("resume", "compile"))
+    for path, value in flat(parameters | places).items():
+        if path == "run":
+            right = re.fullmatch(r"(?!.*\.\.)[\w.-]{1,64}", str(value), re.ASCII)
+        elif isinstance(value, int | float):
+            right = 0 <= value < 2**63 and (not isinstance(value, bool) or path in ("train.resume", "train.compile"))
         else:
             right = isinstance(value, dict | list) or (isinstance(value, str) and 0 < len(value) < 300)
-        wrong += [] if right else [f"{'.'.join(path)}={value!r}"]
-    wrong += [
-        f"{key}={value!r}" for key, value in places.items() if key != "run" and not (isinstance(value, str) and value)
-    ]
-    name = str(parameters["run"])
-    return wrong + ([] if re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) and ".." not in name else [f"run={name!r}"])
-
-
-def decides_training(mutant):
-    return any(group in mutant.file for group in ("train", "model", "objective"))
+        wrong += [] if right else [f"{path}={value!r}"]
+    return wrong
 
 
 def try_out(project, base, mutant, number):
     """Really train with it: "trained", "refused", or "not tried" if that would take more than a second or two."""
     overrides = {key: value for key, value in TINY.items() if key.rpartition(".")[2] not in mutant.names}
     with applied(mutant, base):
-        values = {
-            ".".join(path): at(mutant.parameters, path)
-            for path in paths(mutant.parameters)
-            if path[0] in ("train", "model")
-        } | overrides
+        values = flat(mutant.parameters) | overrides
         if (
             values["train.epochs"] > 4
             or values["model.mlp.hidden_dim"] > 600
@@ -208,23 +187,21 @@ def try_out(project, base, mutant, number):
         history = pd.read_csv(project.path("07_model_output", f"m{number}", "history.csv"))
         assert history.map(math.isfinite).all(axis=None), mutant.content
         return "trained"
-    assert result.output.rpartition("Error: ")[2], result.output
+    assert "Error: " in result.output
     assert isinstance(result.exception, SystemExit), result.exception
     return "refused"
 
 
 @contextlib.contextmanager
 def applied(mutant, base):
-    path = base / mutant.file
     if mutant.kind == "params":
         yield
         return
-    before = path.read_bytes()
-    try:
-        path.unlink() if mutant.content is None else path.write_bytes(mutant.content)
-        yield
-    finally:
-        path.write_bytes(before)
+    path = base / mutant.file
+    before = path.read_text()
+    path.write_text(mutant.content)
+    yield
+    path.write_text(before)
 
 
 def files(base):
@@ -254,13 +231,3 @@ def misspelt(rng, key):
 def spoilt(rng, line):
     at = rng.randrange(len(line))
     return line[:at] + rng.choice(list(":#[]{}&*!|>'\"%@`,-? \t\\\u2028\u00a0\r")) + line[at + rng.randrange(2) :]
-
-
-@pytest.mark.parametrize("words", ["run=../../up", "run=con", "data_root=" + "x" * 300, "mnist_root=" + "x" * 300])
-def test_a_hostile_name_makes_nothing_inside_or_outside_the_data_folder(project, words):
-    before = sorted(project.root.parent.rglob("*"))
-    result = project.invoke("--pipelines=ingest,train,generate", f"--params={words}")
-    assert result.exit_code == 1
-    key = words.partition("=")[0]
-    assert f"Error: wrong parameters, nothing was run:\n  {key}: expected " in result.output
-    assert sorted(project.root.parent.rglob("*")) == before
