@@ -56,15 +56,6 @@ def test_a_second_session_in_another_thread_is_refused_by_name(project, monkeypa
     assert exits(project, "second") == ["finished"]
 
 
-@pytest.mark.usefixtures("ingested")
-def test_a_run_in_this_process_is_given_back_at_its_end(project):
-    for _ in range(2):
-        assert project.invoke("--pipelines=train").exit_code == 0
-    assert project.invoke("--pipelines=train", train__latent_dim=7).exit_code == 1
-    assert project.invoke("--pipelines=train", model__latent_dim=7).exit_code == 1
-    assert project.invoke("--pipelines=train").exit_code == 0
-
-
 # A notebook's cell that is interrupted: no command of ours stands around it.
 INTERRUPTED = """
 import json, os, signal, sys, threading, time

@@ -1,9 +1,11 @@
 """conf/ as the project reads it: merged, refused, and with its logging, wherever it lies."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -12,74 +14,45 @@ from vae_mnist.project.loading import ConfigLoader
 from vae_mnist.settings import CONFIG_LOADER_ARGS
 
 from ..helpers.marks import slow_after
-from ..helpers.project import as_params, without_coverage
-
-BASE = """
-model:
-  network: mlp
-  mlp: {hidden_dim: 512, activation: relu}
-  flow: {couplings: 4, conv: {channels: [32, 64], kernel: 3}}
-"""
+from ..helpers.project import ROOT, as_params, without_coverage
 
 
 @pytest.fixture
 def conf(tmp_path):
-    """A function that writes one file of conf/."""
-
-    def write(name, text):
-        path = tmp_path / "conf" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    write("base/globals.yml", "run: default\n")
-    write("base/parameters_model.yml", BASE)
-    write("preset/.gitkeep", "")
-    write("local/.gitkeep", "")
-    write.root = tmp_path / "conf"
-    return write
+    """A copy of conf/."""
+    return Path(shutil.copytree(ROOT / "conf", tmp_path / "conf"))
 
 
 def load(conf, env=None, typed=None):
-    return ConfigLoader(str(conf.root), env, typed, **CONFIG_LOADER_ARGS)
+    return ConfigLoader(str(conf), env, typed, **CONFIG_LOADER_ARGS)
 
 
-def test_a_preset_changes_single_values_at_any_depth(conf):
-    conf("preset/parameters.yml", "model: {mlp: {hidden_dim: 64}, flow: {conv: {channels: [8]}}}\n")
-    assert load(conf, "preset")["parameters"]["model"] == {
-        "network": "mlp",
-        "mlp": {"hidden_dim": 64, "activation": "relu"},
-        "flow": {"couplings": 4, "conv": {"channels": [8], "kernel": 3}},
-    }
-
-
-def test_the_command_line_changes_single_values_of_a_preset_at_any_depth(conf):
-    conf("preset/parameters.yml", "model: {network: conv, flow: {couplings: 8}}\n")
-    typed = {"model": {"network": "flow", "flow": {"conv": {"kernel": 5}}}}
-    model = load(conf, "preset", typed)["parameters"]["model"]
-    assert model["network"] == "flow"
-    assert model["flow"] == {"couplings": 8, "conv": {"channels": [32, 64], "kernel": 5}}
+def test_a_preset_and_the_command_line_change_single_values_at_any_depth(conf):
+    (conf / "fast" / "parameters_model.yml").write_text("model: {prior: flow, conv: {channels: [8]}}\n")
+    typed = {"model": {"prior": "normal", "mlp": {"hidden_dim": 64}}}
+    base, model = load(conf)["parameters"]["model"], load(conf, "fast", typed)["parameters"]["model"]
+    assert model == base | {"conv": base["conv"] | {"channels": [8]}, "mlp": {"hidden_dim": 64}}
 
 
 def test_loaders_of_two_environments_do_not_mix_up(conf):
     """OmegaConf keeps one table of resolvers for all of them."""
-    conf("base/catalog.yml", "x: {type: MemoryDataset, metadata: '${globals:run}'}\n")
-    conf("preset/globals.yml", "run: preset\n")
-    first, second = load(conf), load(conf, "preset")
-    assert first["catalog"]["x"]["metadata"] == "default"
-    assert second["catalog"]["x"]["metadata"] == "preset"
+    base, fast = load(conf), load(conf, "fast")
+    assert base["parameters"]["run"] == "default"
+    assert fast["parameters"]["run"] == "fast"
+    assert "/default/" in base["catalog"]["history"]["filepath"]
 
 
-@pytest.mark.parametrize("file", ["base/globals.yml", "base/parameters_model.yml", "preset/parameters.yml"])
+@pytest.mark.parametrize("file", ["base/globals.yml", "base/parameters_model.yml", "fast/parameters_train.yml"])
 def test_a_file_that_cannot_be_read_is_named_with_its_line_once(conf, file):
-    conf(file, "# one\n\tx: 1\n")
+    (conf / file).write_text("# one\n\tx: 1\n")
     with pytest.raises(ConfigError) as caught:
-        load(conf, "preset")["parameters"]
-    assert str(caught.value).startswith(f"wrong parameters, nothing was run:\n  {conf.root / file}, line 2: found")
+        load(conf, "fast")["parameters"]
+    assert str(caught.value).startswith(f"wrong parameters, nothing was run:\n  {conf / file}, line 2: found")
     assert str(caught.value).count("wrong parameters") == 1
 
 
 def test_a_name_that_no_file_gives_is_told_once(conf):
-    conf("base/globals.yml", "run: ${nobody}\n")
+    (conf / "base" / "globals.yml").write_text("run: ${nobody}\n")
     with pytest.raises(ConfigError, match="nobody") as caught:
         load(conf)
     assert str(caught.value).count("wrong parameters") == 1

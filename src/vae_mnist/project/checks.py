@@ -28,12 +28,11 @@ def check_parameters(loader: OmegaConfigLoader) -> None:
         raise ConfigError(f"wrong parameters, nothing was run:{lines}")
 
 
-def check_run(pipelines: list[str], pipeline: Pipeline, catalog: DataCatalog) -> None:
+def check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
     """Refuse a run that cannot work.
 
     Args:
-        pipelines: names of the pipelines.
-        pipeline: the nodes chosen of them.
+        pipeline: the nodes to be run.
         catalog: of this run.
 
     Raises:
@@ -44,7 +43,7 @@ def check_run(pipelines: list[str], pipeline: Pipeline, catalog: DataCatalog) ->
 
     if launched() and "checkpoints" not in pipeline.all_outputs():
         raise ConfigError(
-            f"torchrun starts processes that train together; {' and '.join(pipelines)} trains nothing. "
+            "torchrun starts processes that train together, and none of the chosen nodes trains. "
             "Use kedro run, or torchrun with --pipelines=train."
         )
     parallel = isinstance(catalog, SharedMemoryDataCatalog)

@@ -14,7 +14,7 @@ from ..errors import RunInUseError
 from .checks import check_parameters, check_run, machine_of
 from .closing import closing_words
 from .loading import ConfigLoader
-from .record import pipelines_of, start_record
+from .record import start_record
 from .run import OpenRun
 
 
@@ -56,7 +56,7 @@ class ProjectHooks:
                     "Wait for it, or start this run in a process of its own."
                 )
             self.end("stopped")  # in a notebook, an interrupted run ends without calling its hooks
-            check_run(pipelines_of(run_params), pipeline, catalog)
+            check_run(pipeline, catalog)
             facts = machine_of(pipeline, parameters)
             atexit.register(self.end, "stopped")
             self._run = OpenRun(start_record(run_params, parameters, facts), catalog)

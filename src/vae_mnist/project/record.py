@@ -72,7 +72,8 @@ def start_record(run_params: Mapping[str, Any], parameters: Mapping[str, Any], f
     """
     return RunRecord(
         run=str(parameters["run"]),
-        pipelines=pipelines_of(run_params),
+        # Some callers of Kedro's hooks give a single name.
+        pipelines=run_params.get("pipeline_names") or [run_params.get("pipeline_name") or "__default__"],
         selection={name: chosen for name in SELECTION if (chosen := run_params.get(name))},
         started=now(),
         code=code_version(),
@@ -87,19 +88,13 @@ def start_record(run_params: Mapping[str, Any], parameters: Mapping[str, Any], f
     )
 
 
-def pipelines_of(run_params: Mapping[str, Any]) -> list[str]:
-    """The names of the pipelines that Kedro was asked to run; some callers pass a single name."""
-    one = run_params.get("pipeline_name")
-    return list(run_params.get("pipeline_names") or [one or "__default__"])
-
-
 def code_version() -> Code:
     """Which code this is."""
     package = Path(__file__).parent
     # A package that was installed beside somebody's own repository is not part of it.
     if _git(package, "ls-files", "--error-unmatch", Path(__file__).name) is None:
         return Code(version=_version("vae_mnist"))
-    changes = _git(package, "status", "--porcelain", "--", ":/")
+    changes = _git(package, "status", "--porcelain")
     return Code(version=_version("vae_mnist"), commit=_git(package, "rev-parse", "HEAD"), dirty=bool(changes))
 
 
