@@ -27,9 +27,6 @@ from .project.hooks import hooks
 # another thread of ours is waiting behind. It counts if it is there before torch is imported.
 SPINS = "3000"
 
-# Python's end would take a second to look through a million objects for cycles.
-atexit.register(gc.freeze)
-
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM; ends a run in the same way as Ctrl-C."""
@@ -39,6 +36,9 @@ def _plain_end(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+        # Python's end would take a second to look through a million objects for cycles.
+        atexit.unregister(gc.freeze)
+        atexit.register(gc.freeze)
         with warnings.catch_warnings(), _signals_stop():
             # `--pipeline=` still works, as promised to our users, without a warning at each run.
             warnings.filterwarnings(
