@@ -55,7 +55,7 @@ def test_damage_is_told_by_both_checksums(whole):
 @pytest.mark.parametrize(
     ("content", "passes"),
     [
-        ({"a": [1, 2**40, -1, 1.5, "é", None, True, {}]}, True), ({"a": "x", "b": "x"}, True), ([[], [[]]], True),
+        ({"a": [1, 2**40, -1, 1.5, "é", None, True, {}]}, True), ({"a": "text", "b": "text"}, True), ([[], [[]]], True),
         ({"a": torch.zeros(2, 3), 5: torch.zeros(())}, True), ({"a": (1, 2)}, False), ({(1, 2): 3}, False),
         ({1, 2}, False), (b"bytes", False), (torch.float32, False), (torch.Size([1]), False), (1j, False),
         ({"a": torch.nn.Parameter(torch.zeros(2))}, False), (torch.zeros(2, requires_grad=True), False),
@@ -69,14 +69,6 @@ def test_dicts_lists_tensors_and_plain_values_pass_and_nothing_else(content, pas
     else:
         with pytest.raises(CheckpointError, match="refused, nothing of it was run: it is a pickle"):
             check(archive)
-
-
-def test_a_list_in_two_places_is_refused_and_text_in_two_places_is_not():
-    shared = [1]
-    with pytest.raises(CheckpointError, match="refers twice to a list, dict or tensor"):
-        check(sealed(torch_saved({"a": shared, "b": shared})))
-    text = "".join(["a long", " text"])
-    check(sealed(torch_saved({"a": text, "b": text})))
 
 
 def test_twenty_thousand_epochs_of_history_are_few_enough_instructions():

@@ -101,6 +101,7 @@ def test_each_key_must_be_there_and_of_its_type(key):
         ("image_shape", [0, 28, 28], "image_shape.0: expected greater than or equal to 1, found 0"),
         ("image_shape", [1, 28, 65_537], "image_shape.2: expected less than or equal to 65536, found 65537"),
         ("model/mlp/hidden_dim", [[[1]]], r"model: expected finite numbers or text, found \[1\]"),
+        ("model/mlp/hidden_dim", {"a": {"b": {}}}, "model: expected finite numbers or text, found {}"),
         ("model/mlp/hidden_dim", torch.zeros(2), r"model: expected .* found \(2,\) float32"),
         ("model/3", 1, "model: expected finite numbers, text, dicts or lists, found {"),
         ("model/beta", 2**63, "model: expected finite numbers"),
