@@ -1,4 +1,5 @@
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from ..helpers.compare import same
 
 
 def epochs(*numbers):
-    return {f"vae_epoch_{number:03d}": make_checkpoint(number) for number in numbers}
+    return {f"vae_epoch_{number:03d}": partial(make_checkpoint, number) for number in numbers}
 
 
 def files(folder):
@@ -119,7 +120,7 @@ def test_no_checkpoints_are_an_error_only_where_they_are_required(tmp_path):
 
 def test_a_checkpoint_under_another_epochs_name_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="expected the name vae_epoch_002 for epoch 2, got 'vae_epoch_007'"):
-        CheckpointsDataset(path=str(tmp_path)).save({"vae_epoch_007": make_checkpoint(2)})
+        CheckpointsDataset(path=str(tmp_path)).save({"vae_epoch_007": partial(make_checkpoint, 2)})
 
 
 def test_a_checkpoint_that_is_none_is_removed_after_the_new_one_is_written(tmp_path):
@@ -141,7 +142,7 @@ def test_a_checkpoint_that_is_none_is_removed_after_the_new_one_is_written(tmp_p
 def test_a_checkpoint_that_could_not_be_read_is_not_written_and_nothing_is_removed_for_it(tmp_path):
     dataset = CheckpointsDataset(path=str(tmp_path))
     dataset.save(epochs(1, 2))
-    wrong = make_checkpoint(2, objective_state={"x": torch.ones(1, requires_grad=True)})
+    wrong = partial(make_checkpoint, 2, objective_state={"x": torch.ones(1, requires_grad=True)})
     with pytest.raises(DatasetError, match="refused, nothing of it was run"):
         dataset.save({"vae_epoch_001": None, "vae_epoch_002": wrong})
     assert files(tmp_path) == ["vae_epoch_001.pt", "vae_epoch_002.pt"]
@@ -174,6 +175,6 @@ def test_starting_over_never_mixes_old_epochs_with_new_ones(tmp_path):
     for epoch in (1, 10, 23):
         write_checkpoint(make_checkpoint(epoch), tmp_path / f"vae_epoch_{epoch:03d}.pt")
     dataset = CheckpointsDataset(path=str(tmp_path))
-    dataset.save({"vae_epoch_001": make_checkpoint(1, settings={"train.seed": 7}), "vae_epoch_010": None})
+    dataset.save({"vae_epoch_001": partial(make_checkpoint, 1, settings={"train.seed": 7}), "vae_epoch_010": None})
     assert files(tmp_path) == ["vae_epoch_001.pt"]
     assert dataset.load()["vae_epoch_001"]().settings == {"train.seed": 7}

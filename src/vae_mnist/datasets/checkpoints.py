@@ -16,11 +16,12 @@ from ..storage.checkpoints import FILE_NAME, Checkpoint, checkpoint_name, read_c
 
 logger = logging.getLogger(__name__)
 
+Saved = dict[str, Callable[[], Checkpoint] | None]
 Partitions = dict[str, Callable[[], Checkpoint | None]]
 
 
-class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint | Callable[[], Checkpoint] | None], Partitions]):
-    """{"vae_epoch_001": checkpoint, …} <-> vae_epoch_001.pt, …; loading gives one function per file, oldest first.
+class CheckpointsDataset(AbstractDataset[Saved, Partitions]):
+    """{"vae_epoch_001": function that gives the checkpoint, …} <-> vae_epoch_001.pt, …; loading sorts oldest first.
 
     Saving epoch e first removes the epochs after e, which an earlier training of the same name has left: a folder never
     holds epochs of two trainings. A value of None removes that checkpoint.
@@ -51,18 +52,16 @@ class CheckpointsDataset(AbstractDataset[dict[str, Checkpoint | Callable[[], Che
             raise CheckpointError(self.missing())
         return {path.stem: partial(read_checkpoint, path) for path in paths}
 
-    def save(self, data: dict[str, Checkpoint | Callable[[], Checkpoint] | None]) -> None:
+    def save(self, data: Saved) -> None:
         """Write each checkpoint, whole or not at all, then remove those that are None and still there.
-
-        A function is called when its turn comes.
 
         Raises:
             CheckpointError: the epoch before is gone, or a name is not that of its epoch.
             WriteError: the disk is full, read-only, forbidden or gone.
         """
-        for name, value in data.items():
-            if value is not None:
-                self._write(name, value() if callable(value) else value)
+        for name, take in data.items():
+            if take is not None:
+                self._write(name, take())
         for path in self._found().values():
             if path.stem in data and data[path.stem] is None:
                 _remove(path)
