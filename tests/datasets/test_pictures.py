@@ -3,9 +3,10 @@ from base64 import b64decode
 
 import pytest
 from kedro.io import DatasetError
+from matplotlib.figure import Figure
 from PIL import Image
 
-from vae_mnist.datasets.pictures import ImageDataset
+from vae_mnist.datasets.pictures import FigureDataset, ImageDataset
 from vae_mnist.datasets.tables import JSONDataset
 
 
@@ -16,6 +17,12 @@ def test_a_picture_comes_back_and_has_a_preview(tmp_path):
     assert dataset.load() == picture
     assert b64decode(dataset.preview()) == (tmp_path / "sub" / "a.png").read_bytes()
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["a.png"]
+
+
+def test_a_figure_comes_back_as_a_picture(tmp_path):
+    dataset = FigureDataset(filepath=str(tmp_path / "a.png"))
+    dataset.save(Figure(figsize=(2, 1), dpi=50))
+    assert dataset.load().size == (100, 50)
 
 
 def test_a_picture_is_not_synced_for_it_can_be_made_again(tmp_path, monkeypatch):
