@@ -1,5 +1,3 @@
-import pytest
-from kedro.io import DatasetError
 from PIL import Image
 
 from vae_mnist.datasets.animation import AnimationDataset
@@ -24,8 +22,3 @@ def test_an_animation_shows_every_frame_for_its_time_and_loops(tmp_path):
             gif.seek(index)
             durations.append(gif.info["duration"])
     assert durations == [100, 200, 1000]
-
-
-def test_an_animation_without_frames_is_refused(tmp_path):
-    with pytest.raises(DatasetError, match="at least one frame"):
-        AnimationDataset(filepath=str(tmp_path / "a.gif")).save([])

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import AbstractDataset
 from PIL.Image import Image
 
 from ..storage.atomic import atomic_write
@@ -26,13 +26,7 @@ class AnimationDataset(AbstractDataset[list[Image], bytes]):
         return self._filepath.read_bytes()
 
     def save(self, data: list[Image]) -> None:
-        """Write the frames; each shows for its own `info["duration"]` in milliseconds.
-
-        Raises:
-            DatasetError: there is no frame.
-        """
-        if not data:
-            raise DatasetError(f"{self._filepath}: expected at least one frame, got none.")
+        """Write the frames, at least one; each shows for its own `info["duration"]` in milliseconds."""
         with atomic_write(self._filepath) as temporary:
             data[0].save(temporary, format="GIF", save_all=True, append_images=data[1:], loop=0, optimize=True)
 
