@@ -1,5 +1,6 @@
 """Equality to the bit."""
 
+import pandas as pd
 import torch
 from pydantic import BaseModel
 
@@ -8,6 +9,8 @@ def same(left, right, ignore=("seconds",)):
     """Whether nested values hold the same, tensors bit for bit."""
     if isinstance(left, torch.Tensor):
         return torch.equal(left, right) and left.dtype == right.dtype
+    if isinstance(left, pd.DataFrame):
+        return left.equals(right)
     if isinstance(left, BaseModel):
         return type(left) is type(right) and same(dict(left), dict(right), ignore)
     if isinstance(left, dict):
