@@ -31,13 +31,13 @@ def main(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
     configure_project(package)
     kwargs["standalone_mode"] = not hasattr(sys, "ps1")
     try:
-        result = find_run_command(package)(*args, **kwargs)
+        return find_run_command(package)(*args, **kwargs)
     except SystemExit as end:
-        if not end.code:
-            _dismiss()
+        if not end.code and "TORCHELASTIC_RUN_ID" in os.environ:
+            from .training.together import dismiss
+
+            dismiss()  # the other processes wait for something to train
         raise
-    _dismiss()
-    return result
 
 
 def _end_with(parent: int) -> None:
@@ -45,14 +45,6 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
-
-
-def _dismiss() -> None:
-    """Let torchrun's other processes end: they wait for something to train."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        from .training.together import dismiss
-
-        dismiss()
 
 
 if __name__ == "__main__":
