@@ -10,7 +10,6 @@ from vae_mnist.measures.bounds import average_terms
 from vae_mnist.models import model_from_checkpoint
 from vae_mnist.objectives import Elbo
 from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
-from vae_mnist.training.machine import Machine, Precision
 from vae_mnist.training.schedules import learning_rates
 
 from ..helpers.compare import same
@@ -18,7 +17,6 @@ from ..helpers.models import KINDS, model_config, objective_config
 from ..helpers.project import LOSS_COLUMNS
 from ..helpers.training import begin, config, epochs, first, run
 
-CPU = torch.device("cpu")
 IWAE = objective_config(name="iwae")
 
 
@@ -183,20 +181,6 @@ def test_a_moment_that_overflows_without_a_trace_in_the_loss_is_found(splits):
     message = r"exp_avg_sq of model\.network\.posterior\.bias is not finite in epoch 1"
     with pytest.raises(NonFiniteLossError, match=message):
         next(epochs(state, splits, config()))
-
-
-@pytest.mark.parametrize(("name", "expected"), [("tf32", "high"), ("float32", "highest")])
-def test_products_round_to_tf32_only_if_asked_to_and_only_while_at_work(splits, name, expected):
-    machine, seen = Machine(CPU, Precision(name, None), 1), []
-    with torch.random.fork_rng(devices=[]):
-        torch.set_float32_matmul_precision("medium")
-        try:
-            with machine.at_work():
-                seen.append(torch.get_float32_matmul_precision())
-            assert torch.get_float32_matmul_precision() == "medium"
-        finally:
-            torch.set_float32_matmul_precision("highest")
-    assert seen == [expected]
 
 
 def test_steps_that_float16_overflowed_are_counted(splits):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vae_mnist.errors import ConfigError
-from vae_mnist.training.machine import resolve_device, resolve_machine, resolve_precision, thread_count
+from vae_mnist.training.machine import Machine, Precision, resolve_device, resolve_machine, resolve_precision
 
 from ..helpers.training import config
 
@@ -24,71 +24,34 @@ def test_a_missing_apple_gpu_is_refused():
         resolve_device("mps")
 
 
-def test_auto_is_float32_on_a_cpu():
-    assert resolve_precision("auto", CPU) == ("float32", None)
-
-
-def test_half_precision_is_refused_on_mps():
-    with pytest.raises(ConfigError, match="on mps expected float32, got 'float16'"):
-        resolve_precision("float16", torch.device("mps"))
-
-
-@pytest.mark.parametrize(
-    ("name", "dtype", "scaled"),
-    [("float32", None, False), ("bfloat16", torch.bfloat16, False), ("float16", torch.float16, True)],
-)
-def test_only_float16_needs_its_gradients_scaled(name, dtype, scaled):
-    precision = resolve_precision(name, CPU)
-    assert (precision.dtype, precision.scaled) == (dtype, scaled)
-
-
 @pytest.mark.skipif(torch.cuda.is_available() or torch.backends.mps.is_available(), reason="asks for a bare machine")
 def test_auto_is_the_cpu_where_there_is_nothing_else():
     assert resolve_device("auto") == CPU
 
 
-# No card is needed for the choice itself: only the question to the card is answered here.
-@pytest.fixture(params=[True, False], ids=["new card", "old card"])
-def has_bfloat16(request, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: request.param)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old Card")
+# No card is needed for the choice itself: only the questions to the card are answered here.
+@pytest.mark.parametrize(
+    ("device", "newer", "auto", "offered"),
+    [
+        ("cpu", False, "float32", "float32 or bfloat16 or float16"),
+        ("mps", False, "float32", "float32"),
+        ("cuda", False, "float16", "float32 or float16"),
+        ("cuda", True, "bfloat16", "float32 or float16 or bfloat16 or tf32"),
+    ],
+)
+def test_a_device_takes_the_precisions_that_it_offers_and_refuses_others(monkeypatch, device, newer, auto, offered):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: newer)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "cuda")
     monkeypatch.setattr(torch.cuda, "device", lambda card: nullcontext())
-    return request.param
-
-
-def test_auto_on_cuda_is_bfloat16_where_the_card_has_it_and_else_float16_with_a_scaler(has_bfloat16):
-    precision = resolve_precision("auto", torch.device("cuda"))
-    expected = ("bfloat16", torch.bfloat16) if has_bfloat16 else ("float16", torch.float16)
-    assert precision == expected
-    assert precision.scaled is not has_bfloat16
-
-
-def test_bfloat16_is_refused_where_the_card_has_none(has_bfloat16):
-    if has_bfloat16:
-        assert resolve_precision("bfloat16", torch.device("cuda")).name == "bfloat16"
-    else:
-        with pytest.raises(
-            ConfigError, match=r"train.precision: Old Card has no bfloat16. Use --params=train.precision=f"
-        ):
-            resolve_precision("bfloat16", torch.device("cuda"))
-
-
-def test_tf32_is_refused_where_the_card_has_none(has_bfloat16):
-    if has_bfloat16:
-        precision = resolve_precision("tf32", torch.device("cuda"))
-        assert (precision.name, precision.dtype, precision.scaled) == ("tf32", None, False)
-    else:
-        with pytest.raises(
-            ConfigError, match=r"tf32 needs a CUDA card of Ampere's .* and Old Card has none of it. Use"
-        ):
-            resolve_precision("tf32", torch.device("cuda"))
-
-
-def test_tf32_is_refused_on_cpus_and_on_mps():
-    with pytest.raises(ConfigError, match=r"tf32 needs a CUDA card .* a CPU has none of it. Use --params=train.prec"):
-        resolve_precision("tf32", CPU)
-    with pytest.raises(ConfigError, match="on mps expected float32, got 'tf32'"):
-        resolve_precision("tf32", torch.device("mps"))
+    assert resolve_precision("auto", torch.device(device)).name == auto
+    dtypes = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    for name, dtype in dtypes.items():
+        if name in offered.split(" or "):
+            assert resolve_precision(name, torch.device(device)) == (name, dtype)
+        else:
+            message = f"train.precision: on {device} expected {offered}, got '{name}'. Use one of these, or --params=tr"
+            with pytest.raises(ConfigError, match=message):
+                resolve_precision(name, torch.device(device))
 
 
 def test_a_machine_is_what_the_parameters_mean_here():
@@ -96,18 +59,23 @@ def test_a_machine_is_what_the_parameters_mean_here():
     assert machine == (CPU, ("bfloat16", torch.bfloat16), 3)
 
 
-def test_threads_hold_while_at_work_only():
-    before = torch.get_num_threads()
-    with resolve_machine(config(threads=3)).at_work():
-        assert torch.get_num_threads() == 3
-    assert torch.get_num_threads() == before
+def test_threads_hold_and_products_round_to_tf32_only_if_asked_to_and_only_while_at_work():
+    threads, before = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    for name, expected in (("tf32", "high"), ("float32", "highest")):
+        torch.set_float32_matmul_precision("medium")
+        try:
+            with Machine(CPU, Precision(name, None), 3).at_work():
+                assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (3, expected)
+            assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (threads, "medium")
+        finally:
+            torch.set_float32_matmul_precision(before)
 
 
 def test_processes_of_one_machine_share_its_cores(monkeypatch):
-    alone = thread_count("auto")
+    alone = resolve_machine(config(threads="auto")).threads
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
-    assert thread_count("auto") == 1 <= alone
-    assert thread_count(5) == 5
+    assert resolve_machine(config(threads="auto")).threads == 1 <= alone
+    assert resolve_machine(config(threads=5)).threads == 5
 
 
 # No card is needed for the choice itself: only the number of cards is answered here.

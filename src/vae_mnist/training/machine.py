@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -17,24 +17,9 @@ class Precision(NamedTuple):
     name: str
     dtype: torch.dtype | None  # of autocast; None: float32 throughout, but for the products of tf32
 
-    @property
-    def scaled(self) -> bool:
-        """Whether small gradients would vanish without a gradient scaler."""
-        return self.dtype is torch.float16
-
     def autocast(self, device: torch.device) -> AbstractContextManager[None]:
         """Let PyTorch choose the type of each operation in the block."""
         return torch.autocast(device.type, self.dtype, enabled=self.dtype is not None)
-
-    @contextmanager
-    def products(self) -> Iterator[None]:
-        """Let matrix products of float32 round their factors to TF32 in the block, or see that they do not."""
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("high" if self.name == "tf32" else "highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(before)
 
 
 class Machine(NamedTuple):
@@ -46,14 +31,15 @@ class Machine(NamedTuple):
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Compute with these threads and products in the block."""
-        before = torch.get_num_threads()
+        """Compute with these threads in the block; products of float32 round their factors to TF32 only if asked to."""
+        threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
         torch.set_num_threads(self.threads)
+        torch.set_float32_matmul_precision("high" if self.precision.name == "tf32" else "highest")
         try:
-            with self.precision.products():
-                yield
+            yield
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(threads)
+            torch.set_float32_matmul_precision(products)
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
@@ -69,7 +55,8 @@ def resolve_machine(config: TrainConfig) -> Machine:
         ConfigError: the device or precision cannot be had here.
     """
     device = resolve_device(config.device)
-    return Machine(device, resolve_precision(config.precision, device), thread_count(config.threads))
+    threads = config.threads if config.threads != "auto" else _cores()
+    return Machine(device, resolve_precision(config.precision, device), threads)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -78,9 +65,7 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         ConfigError: this machine or this build of torch has no such device.
     """
-    processes, rank = (
-        int(os.environ.get(key, default)) for key, default in (("LOCAL_WORLD_SIZE", 1), ("LOCAL_RANK", 0))
-    )
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     device, cards = torch.device(name), torch.cuda.device_count()
@@ -90,7 +75,7 @@ def resolve_device(name: str) -> torch.device:
                 f"train.device: expected cuda, for {processes} processes with a card each, got {name!r}. "
                 "Use --params=train.device=cuda."
             )
-        device = torch.device("cuda", rank)
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda" and (device.index or 0) >= cards:
         raise ConfigError(
             f"train.device: expected one of the {cards} CUDA cards that torch {torch.__version__} sees here, got "
@@ -109,26 +94,21 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     Raises:
         ConfigError: the device does not offer it.
     """
-    has_bfloat16 = device.type == "cuda" and _has_bfloat16(device)
+    where, offered = device.type, ["float32"]
+    if device.type == "cpu":
+        offered += ["bfloat16", "float16"]
+    elif device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
+        # Ampere's generation brought both.
+        offered += ["float16", "bfloat16", "tf32"] if _has_bfloat16(device) else ["float16"]
     if name == "auto":
-        name = "float32" if device.type != "cuda" else "bfloat16" if has_bfloat16 else "float16"
-    if name == "bfloat16" and device.type == "cuda" and not has_bfloat16:
+        name = "float32" if device.type != "cuda" else "bfloat16" if "bfloat16" in offered else "float16"
+    if name not in offered:
         raise ConfigError(
-            f"train.precision: {torch.cuda.get_device_name(device)} has no bfloat16. "
-            "Use --params=train.precision=float16."
+            f"train.precision: on {where} expected {' or '.join(offered)}, got {name!r}. "
+            "Use one of these, or --params=train.precision=auto."
         )
-    if name == "tf32" and device.type != "mps" and not has_bfloat16:  # cards have both or neither
-        where = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
-        raise ConfigError(
-            f"train.precision: tf32 needs a CUDA card of Ampere's generation or later, and {where} has none of it. "
-            "Use --params=train.precision=float32 or auto."
-        )
-    if name != "float32" and device.type == "mps":
-        raise ConfigError(
-            f"train.precision: on mps expected float32, got {name!r}. Use --params=train.precision=float32 or auto."
-        )
-    dtypes = {"float32": None, "tf32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    return Precision(name, dtypes[name])
+    return Precision(name, {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(name))
 
 
 def _has_bfloat16(card: torch.device) -> bool:
@@ -136,14 +116,8 @@ def _has_bfloat16(card: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))  # emulation is slower than float16
 
 
-def thread_count(threads: int | Literal["auto"]) -> int:
-    """CPU threads of `train.threads`.
-
-    auto is one for each physical core that this process may use, as its affinity and its container's quota say; the
-    processes of a team on one machine share them.
-    """
-    if threads != "auto":
-        return threads
+def _cores() -> int:
+    """Physical cores that this process may use, as its affinity and its container's quota say; a team shares them."""
     from joblib import cpu_count
 
     cores: int = cpu_count(only_physical_cores=True)

@@ -78,7 +78,7 @@ def start(
     step = Step(network, minimised, machine.precision).to(machine.device)
     betas, fused = (config.adam_beta1, config.adam_beta2), machine.device.type in ("cpu", "cuda")
     optimizer = torch.optim.Adam(step.parameters(), lr=config.learning_rate, betas=betas, fused=fused)
-    scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision.scaled)
+    scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision.name == "float16")
     return TrainingState(step, (model, objective), optimizer, scaler, torch.Generator().manual_seed(config.seed))
 
 
