@@ -9,15 +9,11 @@ import tempfile
 import pytest
 import torch
 
-from vae_mnist.config.parameters import EvaluateConfig
 from vae_mnist.errors import ConfigError
-from vae_mnist.training.machine import Machine, Precision
 from vae_mnist.training.memory import (
     _container_free,
     available_memory,
-    check_evaluation,
-    check_generation,
-    check_training,
+    check_memory,
     evaluation_need,
     generation_need,
     peak_bytes,
@@ -29,7 +25,6 @@ from ..helpers.project import ROOT, as_params
 
 CPU = torch.device("cpu")
 SHAPE = (1, 28, 28)
-MACHINE = Machine(CPU, Precision("float32", None), 1)
 
 # Each case in a process of its own, forked before torch has threads: the peak of a process never falls again.
 MEASURE = """
@@ -115,13 +110,17 @@ def measured(*cases):
     return [int(line) for line in result.stdout.split()]
 
 
-def hold(cases, needs):
-    for case, need, peak in zip(cases, needs, measured(*cases), strict=True):
-        assert peak <= need <= 3 * peak, f"{case}: estimated {need / 1e6:.0f} MB, measured {peak / 1e6:.0f} MB"
+def need(name, model, count, *rest):
+    if name == "training":
+        batch, objective, _ = rest
+        return training_need(model_config(**model), objective_config(name=objective), SHAPE, count, CPU, batch)
+    if name == "weighting":
+        return evaluation_need(small(**model), count, *rest)
+    return generation_need(small(**model), count, 0)
 
 
 @pytest.mark.slow
-def test_the_estimate_of_a_training_lies_between_its_peak_and_three_times_that():
+def test_estimates_lie_between_the_peak_and_three_times_that():
     cases = [  # where pixels, hidden, latent dimensions, parameters take most; other objectives, precisions, models
         ("training", mlp(16, 4), 8000, 8000, "elbo", "float32"),
         ("training", mlp(4096, 4), 2000, 2000, "elbo", "float32"),
@@ -131,51 +130,40 @@ def test_the_estimate_of_a_training_lies_between_its_peak_and_three_times_that()
         ("training", mlp(512, 32), 8000, 8000, "elbo", "bfloat16"),
         ("training", CONV, 1000, 1000, "elbo", "float32"),
         ("training", mlp(16, 512) | {"prior": "flow"}, 1000, 1000, "elbo", "float32"),
-    ]
-    needs = [
-        training_need(model_config(**model), objective_config(name=objective), SHAPE, count, batch)
-        for _, model, count, batch, objective, _ in cases
-    ]
-    hold(cases, needs)
-
-
-@pytest.mark.slow
-def test_the_estimate_of_an_evaluation_lies_between_its_peak_and_three_times_that():
-    cases = [
         ("weighting", mlp(16, 4), 4000, 2, 8000),
         ("weighting", mlp(4096, 4), 4, 1000, 4000),
         ("weighting", mlp(16, 4096), 4, 1000, 4000),
         ("weighting", mlp(512, 32), 1000, 8, 8000),
         ("weighting", CONV, 500, 8, 4000),
+        ("generating", mlp(16, 4), 100_000),
+        ("generating", mlp(512, 1024), 40_000),
+        ("generating", CONV, 20_000),
     ]
-    hold(cases, [evaluation_need(small(**model), *numbers) for _, model, *numbers in cases])
+    for case, peak in zip(cases, measured(*cases), strict=True):
+        assert peak <= need(*case) <= 3 * peak, f"{case}: {need(*case) / 1e6:.0f} MB, measured {peak / 1e6:.0f} MB"
 
 
 @pytest.mark.slow
-def test_the_estimate_of_generated_digits_lies_between_its_peak_and_three_times_that():
-    cases = [("generating", mlp(16, 4), 100_000), ("generating", mlp(512, 1024), 40_000), ("generating", CONV, 20_000)]
-    hold(cases, [generation_need(small(**model), count, 0) for _, model, count in cases])
-
-
-@pytest.mark.slow
-def test_decoding_takes_its_output_and_one_piece_more():
-    few, many = measured(("decoding", mlp(16, 4), 12_000), ("decoding", mlp(16, 4), 60_000))
-    assert many - few < 1.6 * 48_000 * 784 * 4  # 1.0 and what the allocator keeps; joined pieces would take 2.0
-
-
-@pytest.mark.slow
-def test_many_importance_samples_take_no_more_than_their_weights():
-    few, many = measured(("weighting", mlp(16, 4), 3, 100, 10), ("weighting", mlp(16, 4), 3, 20_000, 10))
-    assert many - few < 16 * 20_000 + 2**20
+@pytest.mark.parametrize(
+    ("few", "many", "most"),
+    [  # 1.0 and what the allocator keeps, joined pieces would take 2.0; samples take no more than their weights
+        (("decoding", mlp(16, 4), 12_000), ("decoding", mlp(16, 4), 60_000), 1.6 * 48_000 * 784 * 4),
+        (("weighting", mlp(16, 4), 3, 100, 10), ("weighting", mlp(16, 4), 3, 20_000, 10), 16 * 20_000 + 2**20),
+    ],
+    ids=["decoding", "weighting"],
+)
+def test_more_of_them_take_little_more_memory_than_what_comes_of_them(few, many, most):
+    before, after = measured(few, many)
+    assert after - before < most
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_more_images_samples_and_weights_need_more(kind):
     model, elbo, iwae = model_config(**kind), objective_config(), objective_config(name="iwae")
-    needs = [training_need(model, elbo, SHAPE, 5000, size) for size in (1, 1000, 5000)]
+    needs = [training_need(model, elbo, SHAPE, 5000, CPU, size) for size in (1, 1000, 5000)]
     assert needs == sorted(set(needs))
-    assert training_need(model, iwae, SHAPE, 5000, 5000) > needs[-1]
-    assert training_need(model, elbo, (3, 56, 56), 5000, 5000) > needs[-1]
+    assert training_need(model, iwae, SHAPE, 5000, CPU, 5000) > needs[-1]
+    assert training_need(model, elbo, (3, 56, 56), 5000, CPU, 5000) > needs[-1]
 
 
 def test_the_peak_counts_what_is_alive_at_one_moment():
@@ -196,84 +184,63 @@ from click.testing import CliRunner
 from kedro.framework.cli.cli import KedroCLI
 from pathlib import Path
 cli, runner = KedroCLI(Path.cwd()), CliRunner()
-for words in json.loads(sys.argv[2]):
-    limit = psutil.Process().memory_info().vms + int(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    result = runner.invoke(cli, ["run", *words])
-    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    said = result.output.partition("Error: ")[2] if result.exit_code else ""
-    print("said", json.dumps([result.exit_code, said or repr(result.exception)]))
+limit = psutil.Process().memory_info().vms + int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+result = runner.invoke(cli, ["run", *sys.argv[2:]])
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+said = result.output.partition("Error: ")[2] if result.exit_code else ""
+print("said", json.dumps([result.exit_code, said or repr(result.exception)]))
 """
 
 
-def limited(project, room, *runs):
-    """(exit status, error) of each `kedro run` in a process that may take `room` more bytes."""
-    result = project.command(sys.executable, "-W", "ignore", "-c", LIMITED, str(room), json.dumps(runs), check=True)
-    return [json.loads(line[5:]) for line in result.stdout.splitlines() if line.startswith("said ")]
+def limited(project, room, *words):
+    """Exit status and error of a `kedro run` in a process that may take `room` more bytes."""
+    result = project.command(sys.executable, "-W", "ignore", "-c", LIMITED, str(room), *words, check=True)
+    return json.loads(result.stdout.rpartition("said ")[2])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("pipeline", "key", "asked", "hidden", "room"),
+    ("pipeline", "key", "asked", "what", "hidden", "room"),
     [
-        ("train", "train.batch_size", 1_000_000, 4096, 900_000_000),
-        ("evaluate", "evaluate.chunk_size", 1_000_000, 16, 800_000_000),
-        ("generate", "generate.count", 100_000, 16, 1_000_000_000),
+        ("train", "train.batch_size", 1_000_000, "4,000 images", 4096, 900_000_000),
+        ("evaluate", "evaluate.chunk_size", 1_000_000, "100,000 decoder outputs", 16, 800_000_000),
+        ("generate", "generate.count", 100_000, "100,000 digits", 16, 1_000_000_000),
     ],
 )
-def test_a_run_that_memory_cannot_hold_says_what_would_fit_and_that_fits(project, pipeline, key, asked, hidden, room):
+def test_a_run_that_memory_cannot_hold_says_what_would_fit_and_that_fits(
+    project, pipeline, key, asked, what, hidden, room
+):
     large = {"model__mlp__hidden_dim": hidden, "evaluate__importance_samples": 100, "train__epochs": 1}
-    before = ["--pipelines=ingest,train"] if pipeline != "train" else ["--pipelines=ingest"]
-    assert project.invoke(*before, **large).exit_code == 0
-    changed = large | {"train__resume": False} if pipeline == "train" else large
-    words = [f"--pipelines={pipeline}", as_params(**changed, **{key.replace(".", "__"): asked})]
-    ((status, said),) = limited(project, room, words)
+    before = "--pipelines=ingest" if pipeline == "train" else "--pipelines=ingest,train"
+    assert project.invoke(before, **large).exit_code == 0
+
+    def run(number):
+        return limited(project, room, f"--pipelines={pipeline}", as_params(**large, **{key.replace(".", "__"): number}))
+
+    status, said = run(asked)
     assert status == 1, said
-    found = re.match(
-        rf"{key}: [0-9,]+ [a-z ]+ at once need about [0-9.]+ GB, and [01].[0-9] GB of memory are free; at "
-        rf"most ([0-9,]+) would fit: --params={key}=([0-9]+)\n",
-        said,
-    )
+    found = re.match(rf"{key}: {what} at once need .*, and [01].[0-9] GB .* would fit: --params={key}=([0-9]+)\n", said)
     assert found, said
-    assert found[1].replace(",", "") == found[2]
-    words[1] = as_params(**changed, **{key.replace(".", "__"): found[2]})
-    assert limited(project, room, words) == [[0, "None"]]
+    assert run(found[1]) == [0, "None"]
 
 
-@pytest.mark.slow
-def test_a_model_that_memory_cannot_hold_is_refused_by_its_sizes(project):
-    assert project.invoke("--pipelines=ingest").exit_code == 0
-    words = ["--pipelines=train", as_params(model__mlp__hidden_dim=65_536, model__latent_dim=4096)]
-    ((status, said),) = limited(project, 10**9, words)
-    assert status == 1
-    assert re.match(
-        r"model: one of the images at once needs about [0-9.]+ GB, and [01].[0-9] GB of memory are free. "
-        r"Choose a smaller model: ",
-        said,
-    ), said
-    assert list(project.path("06_models").rglob("*.pt")) == []
+def test_what_fits_is_the_largest_number_that_needs_nine_tenths_of_what_is_free(monkeypatch):
+    monkeypatch.setattr("vae_mnist.training.memory.available_memory", lambda _: 10**9)
+    check_memory("a.size", 10, "things", lambda size: size * 10**8, CPU)
+    said = r"a.size: 5,000 things at once need about 5.0 GB, and 1.0 GB .*; at most 890 would fit: --params=a.size=890$"
+    with pytest.raises(ConfigError, match=said):
+        check_memory("a.size", 5000, "things", lambda size: 10**7 + size * 10**6, CPU)
+    with pytest.raises(ConfigError, match=r"model: one of the things at once needs about 2.0 GB, and 1.0 GB of me"):
+        check_memory("a.size", 3, "things", lambda size: size * 2 * 10**9, CPU)
 
 
-def test_default_sizes_pass_on_any_machine_that_runs_the_tests():
-    model = model_config(latent_dim=32, mlp={"hidden_dim": 512})
-    check_training(model, objective_config(), SHAPE, 60_000, 128, MACHINE)
-    config = EvaluateConfig(importance_samples=5000, binarisation="dynamic", seed=0, chunk_size=2000)
-    check_evaluation(small(latent_dim=32, mlp={"hidden_dim": 512}), 10_000, config, CPU)
-    check_generation(small(latent_dim=32, mlp={"hidden_dim": 512}), 64, 400, CPU)
-
-
-def test_a_batch_is_never_larger_than_the_digits():
-    model = model_config(mlp={"hidden_dim": 4096})  # a million images would need 88 GB
-    check_training(model, objective_config(), SHAPE, 100, 1_048_576, MACHINE)
-
-
-def test_processes_of_one_machine_share_its_memory(monkeypatch):
+def test_processes_of_one_machine_share_its_memory_and_each_batch(monkeypatch):
     model = model_config(mlp={"hidden_dim": 4096})
-    monkeypatch.setattr("vae_mnist.training.memory.available_memory", lambda _: 2 * 10**9)
-    check_training(model, objective_config(), SHAPE, 1000, 1000, MACHINE)
+    alone = training_need(model, objective_config(), SHAPE, 1000, CPU, 10)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "100")
-    with pytest.raises(ConfigError, match="model: one of the images at once needs about "):
-        check_training(model, objective_config(), SHAPE, 1000, 1000, MACHINE)
+    assert training_need(model, objective_config(), SHAPE, 1000, CPU, 1000) == 100 * alone
+    assert training_need(model, objective_config(), SHAPE, 1000, torch.device("cuda"), 10) == alone
 
 
 def test_free_memory_falls_by_what_is_taken():
@@ -290,34 +257,26 @@ def test_free_memory_falls_by_what_is_taken():
     assert before - after == pytest.approx(500_000_000, rel=0.02)
 
 
-GROUP = {
-    "v2": ("0::/a/b", "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    "v1": (
-        "5:cpu,memory:/a/b",
-        "sys/fs/cgroup/memory",
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        "total_inactive_file",
-    ),
-}
+V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+V2 = ("memory.max", "memory.current", "inactive_file")
 
 
-@pytest.mark.parametrize("version", GROUP)
-def test_every_control_group_above_counts_and_cached_files_do_not(tmp_path, version):
-    line, top, limit, used, cached = GROUP[version]
+@pytest.mark.parametrize(
+    ("line", "top", "names", "unlimited"),
+    [("0::/a/b", "sys/fs/cgroup", V2, "max"), ("5:cpu,memory:/a/b", "sys/fs/cgroup/memory", V1, 2**63 - 4096)],
+)
+def test_every_control_group_above_counts_and_cached_files_do_not(tmp_path, line, top, names, unlimited):
+    limit, used, cached = names
     (tmp_path / "proc" / "self").mkdir(parents=True)
+    assert list(_container_free(tmp_path)) == []
     (tmp_path / "proc" / "self" / "cgroup").write_text(f"7:pids:/a\n{line}\n")
-    for folder, limits in {"a/b": ("max" if version == "v2" else str(2**63 - 4096), 300), "a": (1000, 400)}.items():
+    for folder, most, taken in (("a", 1000, 400), ("a/b", unlimited, 300)):
         group = tmp_path / top / folder
-        group.mkdir(parents=True, exist_ok=True)
-        (group / limit).write_text(f"{limits[0]}\n")
-        (group / used).write_text(f"{limits[1]}\n")
+        group.mkdir(parents=True)
+        (group / limit).write_text(f"{most}\n")
+        (group / used).write_text(f"{taken}\n")
         (group / "memory.stat").write_text(f"anon 1\n{cached} 50\n")
     assert min(_container_free(tmp_path)) == 1000 - 400 + 50
-
-
-def test_a_system_without_control_groups_has_no_such_limit(tmp_path):
-    assert list(_container_free(tmp_path)) == []
 
 
 @pytest.mark.gpu

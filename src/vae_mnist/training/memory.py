@@ -6,9 +6,10 @@ A model's passes run on the meta device, where tensors have shapes but no bytes:
 import copy
 import os
 import weakref
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from math import prod
-from pathlib import Path
+from math import ceil, prod
+from pathlib import Path, PurePosixPath
 
 import psutil
 import torch
@@ -16,13 +17,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..config.parameters import EvaluateConfig, ModelConfig, ObjectiveConfig
+from ..config.parameters import ModelConfig, ObjectiveConfig
 from ..errors import ConfigError
 from ..measures.bounds import BATCH_SIZE
 from ..models import VAE, Pass, build_model
-from ..objectives import build_objective
+from ..objectives import Terms, build_objective
 from ..sampling import CHUNK
-from .machine import Machine
 
 # Bytes a parameter takes: weight, gradient and two moments of Adam; weight and moments again in a snapshot, in the
 # bytes of its file, and in the checkpoint gone on from; one for what the allocator keeps.
@@ -30,6 +30,11 @@ _PARAMETER = 14 * 4
 _SPARE = 2.0  # what allocators and convolutions take in addition to the tensors; tests hold it to measured peaks
 _BINARISED = 10_000  # images binarised in one piece, 17 bytes a pixel
 _PICTURE = 1_300_000  # bytes that each digit on a page takes while the page is written
+# Controller -> its folder and the files of its limit and use, and what of the use are pages of files.
+_CONTROL_GROUPS = {
+    "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),  # version 2
+    "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 _THREADS = 2**28  # bytes of addresses that new threads reserve and hardly use; `ulimit -v` counts them
 
 
@@ -60,34 +65,39 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 
 def training_need(
-    model: ModelConfig, objective: ObjectiveConfig, image_shape: tuple[int, ...], count: int, batch_size: int
+    model: ModelConfig,
+    objective: ObjectiveConfig,
+    image_shape: tuple[int, ...],
+    count: int,
+    device: torch.device,
+    batch_size: int,
 ) -> int:
     """Bytes that training on `count` images of shape (C, H, W) takes at its peak, checkpoints included."""
+    # The processes of a team on one machine share its memory and each batch; on cards each has its own.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type != "cuda" else 1
     with torch.device("meta"):
         network, minimised = build_model(model, image_shape), build_objective(objective)
-
-    def step(images: int, *, train: bool) -> None:
-        pixels = torch.empty(images, *image_shape, device="meta")
-        noise = torch.empty(minimised.samples, images, network.noise_dim, device="meta")
-        with torch.set_grad_enabled(train):
-            terms = minimised(network(pixels, noise), torch.tensor(0))
-            if train:
-                terms.loss.sum().backward()
-
     parameters = sum(parameter.numel() for parameter in network.parameters())
     digits = count * (prod(image_shape) + 2 * 8)  # with label and place in the epoch's order
-    measured = peak_bytes(lambda: step(min(count, BATCH_SIZE) // minimised.samples + 1, train=False))
-    trained = peak_bytes(lambda: step(batch_size, train=True))
-    return digits + _PARAMETER * parameters + int(_SPARE * max(trained, measured))
+
+    def loss(images: int) -> Tensor:
+        terms: Terms = minimised(_passed(network, minimised.samples, images), torch.tensor(0))
+        return terms.loss.sum()
+
+    trained = peak_bytes(lambda: loss(ceil(batch_size / processes)).backward())
+    with torch.no_grad():
+        measured = peak_bytes(lambda: loss(min(count, BATCH_SIZE) // minimised.samples + 1))
+    return processes * (digits + _PARAMETER * parameters + int(_SPARE * max(trained, measured)))
 
 
 def evaluation_need(model: VAE, count: int, samples: int, chunk_size: int) -> int:
     """Bytes that an evaluation on `count` images takes at its peak, `samples` posterior samples each."""
     shape = model.image_shape
-    network = _on_meta(model)
+    network = copy.deepcopy(model).to("meta")
     images, each = max(1, chunk_size // samples), min(samples, chunk_size)
-    weighted = peak_bytes(lambda: _decoded(network, each, min(images, count)))
-    tested = peak_bytes(lambda: _decoded(network, 1, min(count, BATCH_SIZE)))
+    with torch.no_grad():
+        weighted = peak_bytes(lambda: _passed(network, each, min(images, count)).log_weights)
+        tested = peak_bytes(lambda: _passed(network, 1, min(count, BATCH_SIZE)).log_weights)
     binarised = count * prod(shape) + min(count, _BINARISED) * 17 * prod(shape)
     means = 2 * 4 * count * model.latent_dim  # and as squares for their variance
     weights = 4 * 4 * samples * images  # each, and what their logarithm and sum need
@@ -96,7 +106,7 @@ def evaluation_need(model: VAE, count: int, samples: int, chunk_size: int) -> in
 
 def generation_need(model: VAE, count: int, shown: int) -> int:
     """Bytes that generating takes: a piece at work, a page, every digit and its code, and the file of them."""
-    network = _on_meta(model)
+    network = copy.deepcopy(model).to("meta")
     piece = torch.empty(min(count, CHUNK), model.latent_dim, device="meta")
     with torch.no_grad():
         decoded = peak_bytes(lambda: network.decode(piece))
@@ -116,79 +126,24 @@ def available_memory(device: torch.device) -> int:
     return max(0, min(free))
 
 
-def check_training(
-    model: ModelConfig,
-    objective: ObjectiveConfig,
-    image_shape: tuple[int, ...],
-    count: int,
-    batch_size: int,
-    machine: Machine,
-) -> None:
-    """Refuse a training that memory cannot hold.
+def check_memory(key: str, asked: int, what: str, need: Callable[[int], int], device: torch.device) -> None:
+    """Refuse what memory cannot hold.
 
     Args:
-        model: which model.
-        objective: how many posterior samples.
-        image_shape: (C, H, W).
-        count: how many training images.
-        batch_size: as asked for; a batch has no more images than there are.
-        machine: where training runs; the processes of a team on one machine share its memory.
+        key: the parameter that decides how much it is.
+        asked: its value.
+        what: it counts, in words.
+        need: bytes that a value of it takes.
+        device: whose memory it takes.
 
     Raises:
-        ConfigError: naming the batch size that would fit, or the model if none would.
+        ConfigError: naming the value that would fit, or the model if none would.
     """
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if machine.device.type != "cuda" else 1
-
-    def need(size: int) -> int:
-        return processes * training_need(model, objective, image_shape, count, -(-size // processes))
-
-    _check("train.batch_size", min(batch_size, count), "images", need, machine.device)
-
-
-def check_evaluation(model: VAE, count: int, config: EvaluateConfig, device: torch.device) -> None:
-    """Refuse an evaluation that memory cannot hold.
-
-    Args:
-        model: that is evaluated.
-        count: how many images.
-        config: number of samples, chunk size.
-        device: that evaluates.
-
-    Raises:
-        ConfigError: naming the chunk size that would fit, or the model if none would.
-    """
-    rows = min(config.chunk_size, count * config.importance_samples)
-
-    def need(size: int) -> int:
-        return evaluation_need(model, count, config.importance_samples, size)
-
-    _check("evaluate.chunk_size", rows, "decoder outputs", need, device)
-
-
-def check_generation(model: VAE, count: int, shown: int, device: torch.device) -> None:
-    """Refuse to generate more digits than memory can hold.
-
-    Args:
-        model: that generates.
-        count: how many digits.
-        shown: how many of them a page shows at most.
-        device: that decodes.
-
-    Raises:
-        ConfigError: naming the number that would fit, or the model if none would.
-    """
-    _check("generate.count", count, "digits", lambda size: generation_need(model, size, min(size, shown)), device)
-
-
-def _check(key: str, asked: int, what: str, need: Callable[[int], int], device: torch.device) -> None:
     free = available_memory(device)
     if need(asked) <= free:
         return
     # Less than what fits at this moment: memory that is free now may be taken when the next run asks.
-    fits, too_many = 0, asked
-    while too_many - fits > max(1, fits // 20):
-        middle = (fits + too_many) // 2
-        fits, too_many = (middle, too_many) if need(middle) <= 0.9 * free else (fits, middle)
+    fits = bisect_right(range(1, asked + 1), 0.9 * free, key=need)
     if fits < 1:
         raise ConfigError(
             f"model: one of the {what} at once needs about {_gigabytes(need(1))}, and {_gigabytes(free)} of memory "
@@ -201,16 +156,10 @@ def _check(key: str, asked: int, what: str, need: Callable[[int], int], device: 
     )
 
 
-@torch.no_grad()
-def _decoded(network: VAE, samples: int, images: int) -> Tensor:
+def _passed(network: VAE, samples: int, images: int) -> Pass:
     pixels = torch.empty(images, *network.image_shape, device="meta")
-    noise = torch.empty(samples, images, network.noise_dim, device="meta")
-    result: Pass = network(pixels, noise)
-    return result.log_weights
-
-
-def _on_meta(model: VAE) -> VAE:
-    return copy.deepcopy(model).to("meta")
+    result: Pass = network(pixels, torch.empty(samples, images, network.noise_dim, device="meta"))
+    return result
 
 
 def _container_free(root: Path = Path("/")) -> Iterator[int]:
@@ -218,25 +167,15 @@ def _container_free(root: Path = Path("/")) -> Iterator[int]:
     table = root / "proc/self/cgroup"
     for line in table.read_text().splitlines() if table.is_file() else ():
         _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            top, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            top, names = (
-                root / "sys/fs/cgroup/memory",
-                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-            )
-        else:
-            continue
-        # In a container the path may be the host's, of which only the top is to be seen.
-        inner = top / path.lstrip("/")
-        for group in [inner, *inner.parents]:
-            if not group.is_relative_to(top) or not (group / names[0]).is_file():
-                continue
-            limit, used = ((group / name).read_text().strip() for name in names[:2])
-            if limit != "max":
-                cached = dict(map(str.split, (group / "memory.stat").read_text().splitlines()))[names[2]]
-                # Pages of files count as used, and are given back when they are needed.
-                yield int(limit) - int(used) + int(cached)
+        for controller in _CONTROL_GROUPS.keys() & controllers.split(","):
+            folder, limit, used, cached = _CONTROL_GROUPS[controller]
+            # In a container the path may be the host's, of which only the top is to be seen.
+            for group in [PurePosixPath(path), *PurePosixPath(path).parents]:
+                place = root / folder / group.relative_to("/")
+                if (place / limit).is_file() and (most := (place / limit).read_text().strip()) != "max":
+                    statistics = dict(map(str.split, (place / "memory.stat").read_text().splitlines()))
+                    # Pages of files count as used, and are given back when they are needed.
+                    yield int(most) - int((place / used).read_text()) + int(statistics[cached])
 
 
 def _gigabytes(count: int) -> str:

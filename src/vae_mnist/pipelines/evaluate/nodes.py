@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 
 import torch
@@ -16,7 +17,7 @@ from ...models import model_from_checkpoint
 from ...objectives import Elbo, build_objective
 from ...storage.checkpoints import Checkpoint, weights_digest
 from ...training.machine import resolve_machine
-from ...training.memory import check_evaluation
+from ...training.memory import check_memory, evaluation_need
 from ...training.resume import check_dataset
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,9 @@ def measure_bounds(
     check_dataset(checkpoint, "test", test_digits)
     model = model_from_checkpoint(checkpoint).to(machine.device)
     images, count = test_digits["images"], len(test_digits["labels"])
-    check_evaluation(model, count, config, machine.device)
+    samples = config.importance_samples
+    need, rows = partial(evaluation_need, model, count, samples), min(config.chunk_size, count * samples)
+    check_memory("evaluate.chunk_size", rows, "decoder outputs", need, machine.device)
     objective = build_objective(ObjectiveConfig(**checkpoint.objective))
     which = f"{checkpoint.dataset.name}: {count:,} test images"
     grey, binary = f"{which}, grey pixels as Bernoulli means", f"{which}, dynamically binarised"

@@ -15,7 +15,7 @@ from ...plots import Caption, sample_grid
 from ...sampling import decode, prior_codes
 from ...storage.checkpoints import Checkpoint
 from ...training.machine import resolve_machine
-from ...training.memory import check_generation
+from ...training.memory import check_memory, generation_need
 
 GRID_LIMIT = 400  # digits on one page
 
@@ -44,7 +44,11 @@ def generate_digits(
         )
     checkpoint, machine = checkpoints[name](), resolve_machine(train)
     model = model_from_checkpoint(checkpoint).to(machine.device)
-    check_generation(model, config.count, GRID_LIMIT, machine.device)
+
+    def need(count: int) -> int:
+        return generation_need(model, count, min(count, GRID_LIMIT))
+
+    check_memory("generate.count", config.count, "digits", need, machine.device)
     with machine.measuring():
         codes = prior_codes(model, config.count, seed=config.seed)
         images = decode(model, codes)

@@ -15,7 +15,7 @@ from ...storage.records import DataCard
 from ...training.batches import progress_bar
 from ...training.loop import train
 from ...training.machine import resolve_machine
-from ...training.memory import check_training
+from ...training.memory import check_memory, training_need
 from ...training.resume import check_resume, run_settings
 from ...training.state import restore, snapshot, start
 from ...training.step import keep_code_at_home
@@ -85,7 +85,8 @@ def train_model(
     elif resume_point and not config.resume:
         logger.info("run %r starts over; its %d old epochs go as new ones come", run, len(resume_point))
     shape = tuple(train_digits["images"].shape[1:])
-    check_training(model, objective, shape, count, config.batch_size, machine)
+    need = partial(training_need, model, objective, shape, count, machine.device)
+    check_memory("train.batch_size", min(config.batch_size, count), "images", need, machine.device)
     state = start(model, objective, config, train_digits["images"], machine)
     if newest is not None:
         restore(state, newest)
