@@ -36,24 +36,10 @@ class Team:
             return module
         return DistributedDataParallel(module, process_group=self.group, broadcast_buffers=False)
 
-    def add_up(self, values: Tensor) -> Tensor:
-        """The sum over all processes, which all of them get; changed in place."""
+    def add_up(self, values: Tensor) -> None:
+        """Replace the values by their sum over all processes."""
         if self.size > 1:
             distributed.all_reduce(values, group=self.group)
-        return values
-
-    def from_first(self, content: bytes) -> bytes:
-        """What the first process has; the others' is not looked at. Nothing is pickled."""
-        if self.size == 1:
-            return content
-        length = torch.tensor(len(content))
-        distributed.broadcast(length, src=0)
-        data = torch.frombuffer(bytearray(content), dtype=torch.uint8) if self.rank == 0 and content else None
-        if data is None:
-            data = torch.empty(int(length), dtype=torch.uint8)
-        if len(data):
-            distributed.broadcast(data, src=0)
-        return bytes(data.numpy())
 
 
 ALONE = Team()

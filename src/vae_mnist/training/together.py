@@ -1,11 +1,13 @@
 """The processes that torchrun has started: the first one leads, the others follow."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
+import numpy as np
+import torch
+from pydantic import BaseModel
 from safetensors.torch import load, save
+from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
@@ -17,48 +19,43 @@ from .state import restore, start
 from .step import keep_code_at_home
 from .team import ALONE, Team, join_team, launched
 
-_NOTHING = b"null"
 _led = False  # whether this process has led the others, who then leave
 
 
-class Job(NamedTuple):
-    """What a process must know to train along."""
+class Job(BaseModel):
+    """The parameters that a process must know to train along."""
 
     model: ModelConfig
     objective: ObjectiveConfig
     config: TrainConfig
-    digits: Digits  # to train on
-    checkpoint: Checkpoint | None  # to go on from
 
 
 @contextmanager
-def leading(job: Job | None) -> Iterator[Team]:
+def leading(job: Job, digits: Digits, checkpoint: Checkpoint | None) -> Iterator[Team]:
     """Be the first of torchrun's processes, if it has started any, and tell the others what to train.
 
     Args:
-        job: None if there is nothing to train.
+        job: what to train.
+        digits: to train on.
+        checkpoint: to go on from.
     """
     global _led  # noqa: PLW0603 the processes are one group as long as this one lives
-    if not launched() or _led:
+    if not launched():
         yield ALONE
         return
     _led = True
     with join_team() as team:
-        if job is None:
-            team.from_first(_NOTHING)
-        else:
-            groups = {"model": job.model, "objective": job.objective, "config": job.config}
-            described = {name: group.model_dump(mode="json") for name, group in groups.items()}
-            team.from_first(json.dumps(described).encode())
-            team.from_first(to_bytes(job.checkpoint) if job.checkpoint is not None else b"")
-            team.from_first(save({"images": job.digits["images"], "labels": job.digits["labels"]}))
+        _from_first(job.model_dump_json().encode())
+        _from_first(to_bytes(checkpoint) if checkpoint is not None else b"")
+        _from_first(save({"images": digits["images"], "labels": digits["labels"]}))
         yield team
 
 
 def dismiss() -> None:
-    """Tell the other processes that there is nothing left to train, unless they have been led already."""
-    with leading(None):
-        pass
+    """Tell the other processes that there is nothing to train, unless they have been led already."""
+    if launched() and not _led:
+        with join_team():
+            _from_first(b"")
 
 
 @record
@@ -69,18 +66,25 @@ def follow() -> None:
         ConfigError: this machine does not offer the device or precision.
     """
     with join_team() as team:
-        described = json.loads(team.from_first(b""))
-        if described is None:
+        described = _from_first(b"")
+        if not described:
             return
-        model, objective = ModelConfig(**described["model"]), ObjectiveConfig(**described["objective"])
-        config, checkpoint = TrainConfig(**described["config"]), team.from_first(b"")
-        tensors = load(team.from_first(b""))
-        machine = resolve_machine(config)
-        if config.compile:
+        job, checkpoint, tensors = Job.model_validate_json(described), _from_first(b""), load(_from_first(b""))
+        machine = resolve_machine(job.config)
+        if job.config.compile:
             keep_code_at_home()
-        state = start(model, objective, config, tensors["images"], machine)
+        state = start(job.model, job.objective, job.config, tensors["images"], machine)
         if checkpoint:
             restore(state, from_bytes(checkpoint))
         digits = Digits(images=tensors["images"].to(machine.device), labels=tensors["labels"].to(machine.device))
-        for _ in train(state, {"train": digits}, config, machine, team=team):
+        for _ in train(state, {"train": digits}, job.config, machine, team=team):
             pass
+
+
+def _from_first(content: bytes) -> bytes:
+    """What the first process has; the others' is not looked at. Nothing is pickled."""
+    length = torch.tensor(len(content))
+    distributed.broadcast(length, src=0)
+    data = np.frombuffer(bytearray(content or int(length)), dtype=np.uint8)  # of zeros, where there is no content
+    distributed.broadcast(torch.from_numpy(data), src=0)
+    return data.tobytes()

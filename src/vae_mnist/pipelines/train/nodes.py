@@ -78,8 +78,7 @@ def train_model(
                 config.epochs,
                 newest.epoch + 20,
             )
-            with leading(None):
-                yield {}, pd.DataFrame(newest.history)
+            yield {}, pd.DataFrame(newest.history)
             return
         logger.info("run %r goes on after epoch %d", run, newest.epoch)
     elif resume_point and not config.resume:
@@ -108,7 +107,7 @@ def train_model(
         for split, digits in splits.items()
     }
     epochs = {int(name.rpartition("_")[2]) for name in resume_point} if newest is not None else set()
-    with leading(Job(model, objective, config, train_digits, newest)) as team:
+    with leading(Job(model=model, objective=objective, config=config), train_digits, newest) as team:
         for trained in train(state, on_device, config, machine, progress_bar, team):
             epochs = {epoch for epoch in epochs if epoch < trained.epoch} | {trained.epoch}
             gone = outdated(sorted(epochs), config.keep)
