@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from ..config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
 from ..data.images import mean_image
@@ -125,8 +126,8 @@ def snapshot(state: TrainingState, settings: Mapping[str, Any], data_card: DataC
         image_shape=list(model.image_shape),
         model=state.description[0].model_dump(mode="json"),
         objective=state.description[1].model_dump(mode="json"),
-        model_state=_copied(dict(model.state_dict())),
-        objective_state=_copied(dict(state.step.objective.state_dict())),
+        model_state=_copied(model.state_dict()),
+        objective_state=_copied(state.step.objective.state_dict()),
         optimizer_state=_copied(state.optimizer.state_dict()),
         scaler_state=_copied(state.scaler.state_dict()),
         rng_state=state.generator.get_state(),
@@ -175,12 +176,7 @@ def _check_scaler(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None
         raise CheckpointError(f"scaler_state: expected one like {dict(expected)}, found {brief(found)}.")
 
 
-def _copied(value: Any) -> Any:  # noqa: ANN401
+def _copied(state: Mapping[str, Any]) -> dict[str, Any]:
     """The same nested dicts and lists, tensors copied to the CPU."""
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_copied(item) for item in value]
-    return value
+    copies: dict[str, Any] = tree_map_only(Tensor, lambda tensor: tensor.detach().to("cpu", copy=True), dict(state))
+    return copies
