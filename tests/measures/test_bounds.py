@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, MultivariateNormal, Normal
 
-from vae_mnist.data.images import Digits
 from vae_mnist.errors import InputError
 from vae_mnist.measures.bounds import average_terms, importance_weighted
 from vae_mnist.models import VAE
@@ -20,17 +19,13 @@ def model():
     return small(latent_dim=2, mlp={"hidden_dim": 8}).eval()
 
 
-def digits(images):
-    return Digits(images=images, labels=torch.zeros(len(images), dtype=torch.int64))
-
-
 def nll(model, images, samples, seed=0, chunk_size=2000):
     return importance_weighted(model, images, samples, seed=seed, chunk_size=chunk_size)
 
 
 def test_loss_is_averaged_per_image_not_per_batch(model, images):
     """100 images in batches of 30 leave a batch of 10, whose images must count no more than the others'."""
-    whole, ragged = (average_terms(model, Elbo(), digits(images), batch_size=size) for size in (100, 30))
+    whole, ragged = (average_terms(model, Elbo(), images, batch_size=size) for size in (100, 30))
     noise = torch.randn(1, 100, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         by_hand = Elbo()(model(images, noise), torch.tensor(0)).loss.mean().item()
@@ -40,7 +35,7 @@ def test_loss_is_averaged_per_image_not_per_batch(model, images):
 
 
 def test_parts_add_up_and_the_plain_bound_is_reported_beside_any_beta(model, images):
-    losses = average_terms(model, Elbo(beta=4.0), digits(images))
+    losses = average_terms(model, Elbo(beta=4.0), images)
     assert losses.loss == pytest.approx(losses.distortion + 4 * losses.rate)
     assert losses.neg_elbo == pytest.approx(losses.distortion + losses.rate)
 
@@ -48,36 +43,36 @@ def test_parts_add_up_and_the_plain_bound_is_reported_beside_any_beta(model, ima
 def test_an_objective_of_several_samples_decodes_no_more_at_once(model, images):
     largest = []
     model.network.decoder.register_forward_pre_hook(lambda _, z: largest.append(len(z[0])))
-    losses = average_terms(model, Iwae(20), digits(images), batch_size=100)
+    losses = average_terms(model, Iwae(20), images, batch_size=100)
     assert max(largest) <= 100
     assert losses.loss < losses.neg_elbo
 
 
 def test_test_loss_is_the_same_each_time(model, images):
-    assert average_terms(model, Elbo(), digits(images)) == average_terms(model, Elbo(), digits(images))
+    assert average_terms(model, Elbo(), images) == average_terms(model, Elbo(), images)
 
 
 def test_8_bit_images_are_measured_like_floats(model, sample_digits):
     images = sample_digits[1]["images"][:50]
-    eight, floats = (average_terms(model, Elbo(), digits(each)) for each in (images, images.float() / 255))
+    eight, floats = (average_terms(model, Elbo(), each) for each in (images, images.float() / 255))
     assert eight == floats
 
 
 def test_measuring_leaves_the_mode_of_the_model_alone(model, images):
     model.train()
-    average_terms(model, Elbo(), digits(images))
+    average_terms(model, Elbo(), images)
     assert model.training
 
 
 def test_measuring_nothing_is_refused(model):
     with pytest.raises(InputError, match="at least one, got none"):
-        average_terms(model, Elbo(), digits(torch.zeros(0, 1, 28, 28)))
+        average_terms(model, Elbo(), torch.zeros(0, 1, 28, 28))
 
 
 def test_pixels_outside_the_unit_interval_are_refused(model):
     """Cross-entropy of such pixels has no lower bound, a mistake seen in public code."""
     with pytest.raises(InputError, match=r"expected floats in \[0, 1\], got 0 to 255"):
-        average_terms(model, Elbo(), digits(torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(2, 1, 28, 28)))
+        average_terms(model, Elbo(), torch.tensor([0.0, 255.0]).view(2, 1, 1, 1).expand(2, 1, 28, 28))
 
 
 def test_importance_weighted_nll_equals_torch_distributions(model, images):

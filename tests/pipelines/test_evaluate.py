@@ -33,7 +33,7 @@ def test_metrics_are_the_union_of_one_file_a_kind(metrics, finished):
 
 
 def test_losses_are_those_of_the_newest_checkpoint(metrics, checkpoint_path, sample_digits):
-    losses = average_terms(load_model(checkpoint_path), Elbo(), sample_digits[1])
+    losses = average_terms(load_model(checkpoint_path), Elbo(), sample_digits[1]["images"])
     loss = one(metrics, "loss")
     assert loss.value == pytest.approx(losses.loss, rel=1e-6)
     assert (loss.unit, loss.better) == ("nats per image", "lower")
@@ -84,11 +84,8 @@ def test_evaluation_uses_the_precision_of_the_run(finished, sample_digits):
     assert finished.invoke("--pipelines=train,evaluate", **params).exit_code == 0
     half = one(read(finished, run="half"), "loss")
     assert half.settings["precision"] == "bfloat16"
-    exact = average_terms(
-        load_model(finished.path("06_models", "half", "vae_epoch_002.pt")),
-        Elbo(),
-        sample_digits[1],
-    )
+    model = load_model(finished.path("06_models", "half", "vae_epoch_002.pt"))
+    exact = average_terms(model, Elbo(), sample_digits[1]["images"])
     assert half.value != exact.loss
     assert half.value == pytest.approx(exact.loss, rel=0.01)
 

@@ -55,7 +55,7 @@ def test_an_importance_weighted_loss_has_the_plain_bound_beside_it(splits):
 
 def test_test_loss_in_the_history_is_that_of_the_saved_weights(splits):
     checkpoint = run(splits, config())[-1]
-    losses = average_terms(model_from_checkpoint(checkpoint), Elbo(), splits["test"])
+    losses = average_terms(model_from_checkpoint(checkpoint), Elbo(), splits["test"]["images"])
     assert checkpoint.history[-1]["test_loss"] == pytest.approx(losses.loss, rel=1e-6)
 
 

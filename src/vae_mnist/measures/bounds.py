@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..data.images import Digits, as_pixels, check_some
+from ..data.images import as_pixels, check_some
 from ..models import VAE
 from ..objectives import Objective, importance_weighted_nll
 
@@ -38,21 +38,20 @@ class ImportanceWeighted(NamedTuple):
 
 @torch.inference_mode()
 def average_terms(
-    model: VAE, objective: Objective, digits: Digits, *, step: int = 0, batch_size: int = BATCH_SIZE
+    model: VAE, objective: Objective, images: Tensor, *, step: int = 0, batch_size: int = BATCH_SIZE
 ) -> Losses:
     """The terms of the objective over all images, with noise from a fixed seed.
 
     Args:
         model: on the device of the images; its mode is not changed.
         objective: what training minimises.
-        digits: images (N, C, H, W) uint8, or float in [0, 1].
+        images: (N, C, H, W) uint8, or float in [0, 1].
         step: updates made before, for objectives that change during training.
         batch_size: decoder outputs held at once.
 
     Raises:
         InputError: no images, a wrong shape or range.
     """
-    images = digits["images"]
     check_some(images)
     generator = torch.Generator().manual_seed(TEST_NOISE_SEED)
     sums: dict[str, float] = {}

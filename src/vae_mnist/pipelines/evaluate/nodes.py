@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import partial
 from itertools import chain
 
-import torch
 from torch import Tensor
 
 from ...config.parameters import EvaluateConfig, ObjectiveConfig, TrainConfig
@@ -45,27 +44,27 @@ def measure_bounds(
     checkpoint, machine = list(checkpoints.values())[-1](), resolve_machine(train)
     check_dataset(checkpoint, "test", test_digits)
     model = model_from_checkpoint(checkpoint).to(machine.device)
-    images, count = test_digits["images"], len(test_digits["labels"])
-    samples = config.importance_samples
+    images, count, samples = test_digits["images"], len(test_digits["labels"]), config.importance_samples
     need, rows = partial(evaluation_need, model, count, samples), min(config.chunk_size, count * samples)
     check_memory("evaluate.chunk_size", rows, "decoder outputs", need, machine.device)
-    objective = build_objective(ObjectiveConfig(**checkpoint.objective))
     which = f"{checkpoint.dataset.name}: {count:,} test images"
-    grey, binary = f"{which}, grey pixels as Bernoulli means", f"{which}, dynamically binarised"
-    targets, sha256 = binarise(images, config.seed) if config.binarisation == "dynamic" else (images, None)
-    data = grey if sha256 is None else binary
+    data = f"{which}, grey pixels as Bernoulli means"
     facts: dict[str, Value] = {"epoch": checkpoint.epoch, "precision": machine.precision.name}
-    drawn = facts | ({} if sha256 is None else {"binarisation_seed": config.seed, "binarisation_sha256": sha256})
     with machine.measuring():
-        losses = average_terms(model, objective, _on(test_digits, images, machine.device))
-        plain = average_terms(model, Elbo(), _on(test_digits, targets, machine.device))
-        weighted = importance_weighted(
-            model,
-            targets.to(machine.device),
-            config.importance_samples,
-            seed=config.seed,
-            chunk_size=config.chunk_size,
-        )
+        objective = build_objective(ObjectiveConfig(**checkpoint.objective))
+        losses = average_terms(model, objective, images.to(machine.device))
+    described = {key: value for key, value in checkpoint.settings.items() if key.startswith("objective.")}
+    loss = Measured(name="loss", value=losses.loss, unit=NATS, better="lower", data=data, settings=facts | described)
+    measured = [loss, *_parts(losses, data, facts)]
+    if config.binarisation == "dynamic":
+        images, sha256 = binarise(images, config.seed)
+        data = f"{which}, dynamically binarised"
+        facts |= {"binarisation_seed": config.seed, "binarisation_sha256": sha256}
+        with machine.measuring():
+            measured += _parts(average_terms(model, Elbo(), images.to(machine.device)), data, facts)
+    sampling = {"samples": samples, "seed": config.seed, "chunk_size": config.chunk_size}
+    with machine.measuring():
+        weighted = importance_weighted(model, images.to(machine.device), **sampling)
     logger.info(
         "test loss %.2f (%s %.2f, kld %.2f); importance-weighted NLL %.2f +- %.2f nats, k = %d, %s pixels",
         losses.loss,
@@ -74,12 +73,8 @@ def measure_bounds(
         losses.rate,
         weighted.nll,
         weighted.standard_error,
-        config.importance_samples,
-        "grey" if sha256 is None else "binarised",
-    )
-    sampled = {"samples": config.importance_samples, "seed": config.seed, "chunk_size": config.chunk_size}
-    loss = Measured(
-        name="loss", value=losses.loss, unit=NATS, better="lower", data=grey, settings=facts | _described(checkpoint)
+        samples,
+        "binarised" if config.binarisation == "dynamic" else "grey",
     )
     nll = Measured(
         name="importance_weighted_nll",
@@ -88,9 +83,9 @@ def measure_bounds(
         unit=NATS,
         better="lower",
         data=data,
-        settings=drawn | sampled,
+        settings=facts | sampling,
     )
-    return [loss, *_parts(losses, grey, facts), *(() if sha256 is None else _parts(plain, binary, drawn)), nll]
+    return [*measured, nll]
 
 
 def encode_test_digits(checkpoints: Partitions, test_digits: Digits, train: TrainConfig) -> dict[str, Tensor]:
@@ -152,12 +147,3 @@ def _parts(losses: Losses, data: str, settings: dict[str, Value]) -> list[Measur
         Measured(name=name, value=value, unit=NATS, better=better[name], data=data, settings=settings)
         for name, value in values.items()
     ]
-
-
-def _described(checkpoint: Checkpoint) -> dict[str, Value]:
-    """The objective's settings."""
-    return {key: value for key, value in checkpoint.settings.items() if key.startswith("objective.")}
-
-
-def _on(digits: Digits, images: Tensor, device: torch.device) -> Digits:
-    return Digits(images=images.to(device), labels=digits["labels"].to(device))
