@@ -1,6 +1,3 @@
-from math import log
-
-import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
@@ -11,14 +8,6 @@ GENERATOR = torch.Generator().manual_seed(1)
 
 def random(*shape):
     return torch.randn(*shape, generator=GENERATOR)
-
-
-def test_samples_have_the_moments_of_the_distribution():
-    gaussian = DiagonalGaussian(torch.tensor([[3.0]]), torch.tensor([[log(4.0)]]))
-    z = gaussian.sample(random(200_000, 1, 1))
-    assert z.shape == (200_000, 1, 1)
-    assert z.mean().item() == pytest.approx(3.0, abs=0.02)
-    assert z.var().item() == pytest.approx(4.0, rel=0.02)
 
 
 def test_gradients_flow_through_samples():
@@ -33,12 +22,6 @@ def test_log_density_is_that_of_torch_distributions():
     mean, logvar, z = random(6, 5), random(6, 5), random(3, 6, 5)
     expected = Normal(mean, torch.exp(0.5 * logvar)).log_prob(z).sum(-1)
     torch.testing.assert_close(DiagonalGaussian(mean, logvar).log_prob(z), expected)
-
-
-def test_kl_is_computed_by_hand():
-    # KL(N(1, 4) || N(0, 1)) = 1/2 (4 + 1 - 1 - log 4)
-    kl = DiagonalGaussian(torch.tensor([[1.0, 0.0]]), torch.tensor([[log(4.0), 0.0]])).kl_to_standard()
-    assert kl[0].tolist() == pytest.approx([0.5 * (4 + 1 - 1 - log(4)), 0.0], rel=1e-6)
 
 
 def test_kl_is_that_of_torch_distributions_and_never_negative():

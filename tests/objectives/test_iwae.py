@@ -10,20 +10,13 @@ from ..helpers.models import KINDS, noise, small
 NOW = torch.tensor(0)
 
 
-def test_one_sample_is_minus_the_log_weight():
-    weights = torch.randn(1, 7, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(importance_weighted_nll(weights), -weights[0])
-
-
-def test_weights_are_averaged_not_log_weights():
-    weights = torch.tensor([[log(1.0)], [log(3.0)]])
-    assert importance_weighted_nll(weights).item() == pytest.approx(-log(2.0), rel=1e-6)
-
-
-def test_a_good_sample_counts_most():
-    """A softmax over positive losses, as seen in public code, would let the bad sample win."""
-    log_weights = torch.tensor([[-100.0], [-900.0]])
-    assert importance_weighted_nll(log_weights).item() == pytest.approx(100 + log(2), rel=1e-6)
+@pytest.mark.parametrize(
+    ("log_weights", "bound"),
+    # A softmax over positive losses, as seen in public code, would let the worse sample win.
+    [([-3.0], 3.0), ([log(1.0), log(3.0)], -log(2.0)), ([-100.0, -900.0], 100 + log(2))],
+)
+def test_weights_are_averaged_not_log_weights(log_weights, bound):
+    assert importance_weighted_nll(torch.tensor(log_weights)[:, None]).item() == pytest.approx(bound, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
