@@ -28,12 +28,6 @@ def test_each_label_stays_with_its_image():
     assert torch.cat([batch.labels for batch in epoch]).tolist() == order(epoch)
 
 
-def test_pixels_are_scaled_to_the_unit_interval():
-    images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(3, 1, 1, 1)
-    (batch,) = Batches(Digits(images=images, labels=torch.arange(3)), 1, 1, 3, torch.Generator())
-    assert sorted(batch.images.flatten().tolist()) == torch.tensor([0, 0.2, 1]).tolist()
-
-
 def test_each_epoch_has_another_order_and_other_noise():
     both = batches(count=200, batch_size=200)
     (first,), (second,) = list(both), list(both)
@@ -55,10 +49,6 @@ def test_the_generator_state_alone_says_where_to_go_on():
     resumed = batches(count=50, seed=99)
     resumed.generator.set_state(state)
     assert order(resumed) == second_epoch
-
-
-def test_a_batch_larger_than_the_data_is_one_batch():
-    assert [len(batch.images) for batch in batches(count=3, batch_size=100)] == [3]
 
 
 def test_the_parts_of_a_team_are_the_batches_of_one_process():

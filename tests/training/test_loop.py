@@ -17,13 +17,7 @@ from ..helpers.models import KINDS, model_config, objective_config
 from ..helpers.project import LOSS_COLUMNS
 from ..helpers.training import begin, config, epochs, first, run
 
-IWAE = objective_config(name="iwae")
-
-
-@pytest.fixture(scope="module")
-def splits(sample_digits):
-    train, test = sample_digits
-    return {"train": first(train, 450), "test": first(test, 100)}
+ELBO, IWAE = objective_config(beta=2.0), objective_config(name="iwae")
 
 
 def history(checkpoints):
@@ -43,8 +37,7 @@ def test_history_has_the_columns_of_the_loss_table(splits):
     assert row["train_loss"] == pytest.approx(row["train_bce"] + 4 * row["train_kld"])
     assert row["test_loss"] == pytest.approx(row["test_bce"] + 4 * row["test_kld"], rel=1e-6)
     assert row["test_neg_elbo"] == pytest.approx(row["test_bce"] + row["test_kld"], rel=1e-6)
-    assert row["learning_rate"] == 1e-3
-    assert row["beta"] == 4.0
+    assert (row["learning_rate"], row["beta"], row["skipped_steps"]) == (1e-3, 4.0, 0)
 
 
 def test_an_importance_weighted_loss_has_the_plain_bound_beside_it(splits):
@@ -76,15 +69,6 @@ def test_train_loss_is_the_average_over_images_with_a_ragged_last_batch(splits):
     assert state.history[0]["train_loss"] == pytest.approx(torch.cat(seen).double().mean().item(), rel=1e-6)
 
 
-def test_one_seed_gives_identical_tensors(splits):
-    assert same(run(splits, config()), run(splits, config()))
-
-
-def test_another_seed_gives_other_weights(splits):
-    one, other = (run(splits, config(seed=seed))[-1] for seed in (1, 2))
-    assert not same(one.model_state, other.model_state)
-
-
 def test_the_callers_random_state_decides_nothing(splits):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -93,37 +77,23 @@ def test_the_callers_random_state_decides_nothing(splits):
         assert same(one, run(splits, config(epochs=1)))
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
-@pytest.mark.parametrize("objective", [objective_config(beta=2.0), IWAE], ids=["elbo", "iwae"])
-def test_two_and_two_epochs_are_four_for_every_model_and_objective(splits, tmp_path, kind, objective):
+HALF = [({}, ELBO, {"precision": precision}) for precision in ("bfloat16", "float16")]
+SCHEDULE = {"schedule": "cosine", "warmup_steps": 7, "adam_beta1": 0.8, "adam_beta2": 0.99, "output_bias": "data"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective", "changes"),
+    [*((kind, objective, {}) for kind in KINDS for objective in (ELBO, IWAE)), *HALF, ({}, ELBO, SCHEDULE)],
+    ids=str,
+)
+def test_two_and_two_epochs_are_four(splits, tmp_path, kind, objective, changes):
     """Bit for bit: weights, optimizer, generator, history."""
-    model, cfg = model_config(**kind), config(epochs=4)
+    model, cfg = model_config(**kind), config(epochs=4, **changes)
     unbroken = run(splits, cfg, model, objective)
     write_checkpoint(unbroken[1], tmp_path / "c.pt")
     resumed = run(splits, cfg, model, objective, checkpoint=read_checkpoint(tmp_path / "c.pt"))
     assert [checkpoint.epoch for checkpoint in resumed] == [3, 4]
     assert same(unbroken[-1], resumed[-1])
-
-
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_a_run_resumed_in_half_precision_equals_the_unbroken_one(splits, tmp_path, precision):
-    cfg = config(epochs=4, precision=precision)
-    unbroken = run(splits, cfg)
-    write_checkpoint(unbroken[1], tmp_path / "c.pt")
-    assert same(unbroken[-1], run(splits, cfg, checkpoint=read_checkpoint(tmp_path / "c.pt"))[-1])
-
-
-def test_training_resumed_in_the_middle_of_a_schedule_ends_with_the_same_bits(splits):
-    cfg = config(epochs=4, schedule="cosine", warmup_steps=7, adam_beta1=0.8, adam_beta2=0.99, output_bias="data")
-    unbroken = run(splits, cfg)
-    for epoch in (1, 3):
-        assert same(run(splits, cfg, checkpoint=unbroken[epoch - 1])[-1], unbroken[-1])
-
-
-def test_a_changed_state_is_noticed_by_the_comparison_above(splits):
-    checkpoint, other = (run(splits, config(epochs=1))[0] for _ in range(2))
-    other.optimizer_state["state"][0]["exp_avg"][0, 0] += 1e-9
-    assert not same(checkpoint, other)
 
 
 def test_steps_are_taken_at_the_scheduled_rates(splits, monkeypatch):
@@ -155,15 +125,10 @@ def test_a_non_finite_loss_stops_the_run_with_epoch_and_step(splits):
                 module.model.network.decoder[2].bias[0] = float("nan")
 
     state.step.register_forward_pre_hook(spoil)
-    message = r"the loss is not finite in epoch 2, step 3 of 5: .*distortion nan.* learning rate 0\.001, float32\. .*up"
-    with pytest.raises(NonFiniteLossError, match=message + " to epoch 1 are whole"):
+    said = r"the loss is not finite in epoch 2, step 3 of 5: .*distortion nan.* learning rate 0\.001, float32\. .*up"
+    with pytest.raises(NonFiniteLossError, match=said + r" to epoch 1 are whole.*--params=train\.learning_rate=1e-4"):
         next(runs)
     assert state.epoch == 1
-
-
-def test_a_learning_rate_that_is_too_large_is_named_as_a_cause(splits):
-    with pytest.raises(NonFiniteLossError, match=r"step \d of 5: .*learning rate 1e\+20, float32.*train.learning_rate"):
-        run(splits, config().model_copy(update={"learning_rate": 1e20}))
 
 
 def test_weights_that_break_in_the_last_step_are_not_handed_out(splits):
@@ -192,10 +157,6 @@ def test_steps_that_float16_overflowed_are_counted(splits):
     assert 0 < skipped < 10
     assert sum(row["skipped_steps"] for row in state.history) == skipped
     assert math.isfinite(state.history[-1]["train_loss"])
-
-
-def test_no_step_is_skipped_in_float32(splits):
-    assert [row["skipped_steps"] for row in history(run(splits, config()))] == [0, 0]
 
 
 def test_thread_count_holds_during_an_epoch_only(splits):

@@ -6,20 +6,16 @@ import pytest
 import torch
 
 from vae_mnist.config.parameters import Locations
-from vae_mnist.data.images import Digits
-from vae_mnist.errors import DataError, ResumeError
+from vae_mnist.errors import ResumeError
 from vae_mnist.training.machine import Precision
-from vae_mnist.training.resume import check_dataset, check_resume, run_settings
+from vae_mnist.training.resume import check_resume, run_settings
 
 from ..helpers.models import model_config, objective_config
-from ..helpers.training import CARD, config, first, run, settings
-
-FLOAT32 = Precision("float32", None)
+from ..helpers.training import CARD, config, run, settings
 
 
 @pytest.fixture(scope="module")
-def checkpoint(sample_digits):
-    splits = {"train": first(sample_digits[0], 100), "test": first(sample_digits[1], 100)}
+def checkpoint(splits):
     return run(splits, config(epochs=1))[0]
 
 
@@ -55,9 +51,7 @@ def test_every_setting_that_changes_the_weights_is_compared(checkpoint, changes)
     asked = settings(config(**changes.get("train", {})), model, objective)
     ((group, change),) = changes.items()
     key = f"{group}.{next(iter(change))}"
-    assert re.match(rf"{key}(\.\w+)?: the run 'default' has ", refusal(checkpoint, asked)) or f"\n{key}" in refusal(
-        checkpoint, asked
-    )
+    assert re.search(rf"^{key}(\.\w+)?: the run 'default' has ", refusal(checkpoint, asked), re.MULTILINE)
 
 
 def test_sub_groups_that_were_not_chosen_are_no_difference(checkpoint):
@@ -66,12 +60,9 @@ def test_sub_groups_that_were_not_chosen_are_no_difference(checkpoint):
 
 
 def test_a_precision_of_auto_stands_as_what_it_became():
-    auto = run_settings(model_config(), objective_config(), config(precision="auto"), FLOAT32)
-    assert auto["train.precision"] == "float32"
-    half = run_settings(
-        model_config(), objective_config(), config(precision="auto"), Precision("bfloat16", torch.bfloat16)
-    )
-    assert half["train.precision"] == "bfloat16"
+    bfloat16 = Precision("bfloat16", torch.bfloat16)
+    auto = run_settings(model_config(), objective_config(), config(precision="auto"), bfloat16)
+    assert auto["train.precision"] == "bfloat16"
 
 
 def test_a_setting_that_only_the_checkpoint_has_is_compared_too(checkpoint):
@@ -90,10 +81,9 @@ def test_the_suggested_name_is_one_that_is_accepted(checkpoint):
         assert Locations(run=name, data_root="data").run == name
 
 
-def test_a_schedule_that_falls_to_the_end_cannot_go_on_beyond_it(sample_digits):
+def test_a_schedule_that_falls_to_the_end_cannot_go_on_beyond_it(splits):
     assert all(settings(config(schedule=fall))["train.epochs"] == 2 for fall in ("linear", "cosine"))
     assert "train.epochs" not in settings(config())
-    splits = {"train": first(sample_digits[0], 100), "test": first(sample_digits[1], 100)}
     last = run(splits, config(schedule="cosine"))[-1]
     asked = settings(config(schedule="cosine", epochs=3))
     assert refusal(last, asked).startswith("train.epochs: the run 'default' has 2, you ask for 3.")
@@ -107,9 +97,3 @@ def test_other_digits_are_refused_by_name(checkpoint, title, said):
     message = refusal(checkpoint, settings(config()), card)
     assert message.startswith(f"data: the run 'default' was trained on some digits; the digits now {said}")
     assert "train.resume=false" in message
-
-
-def test_other_test_digits_than_the_runs_are_refused(checkpoint):
-    other = Digits(images=torch.zeros(3, 1, 28, 28, dtype=torch.uint8), labels=torch.zeros(3, dtype=torch.int64))
-    with pytest.raises(DataError, match=r"expected those of the run, some digits.*found 3 others"):
-        check_dataset(checkpoint, "test", other)

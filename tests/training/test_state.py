@@ -2,20 +2,13 @@
 
 import threading
 
-import pytest
 import torch
 
 from vae_mnist.training.state import restore, snapshot
 
 from ..helpers.compare import same
 from ..helpers.models import objective_config
-from ..helpers.training import CARD, begin, config, epochs, first, run, settings
-
-
-@pytest.fixture(scope="module")
-def splits(sample_digits):
-    train, test = sample_digits
-    return {"train": first(train, 450), "test": first(test, 100)}
+from ..helpers.training import CARD, begin, config, epochs, run, settings
 
 
 def weights(splits, cfg):
