@@ -37,10 +37,10 @@ def epochs(project, run="default"):
 
 
 @contextmanager
-def torchrun(project, *words, launch=("--standalone", "--nproc-per-node=2"), path=(), **overrides):
+def torchrun(project, launch=("--standalone", "--nproc-per-node=2"), path=(), **overrides):
     """What a user types, in a group of processes of its own."""
     logs = f"--log-dir={project.root / 'torchrun'}"
-    program = ["-m", "vae_mnist", *(words or [TRAIN]), as_params(**overrides)]
+    program = ["-m", "vae_mnist", TRAIN, as_params(**overrides)]
     command = [sys.executable, "-m", "torch.distributed.run", *launch, logs, *program]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     environment = without_coverage() | {"PYTHONPATH": os.pathsep.join(map(str, (*path, project.root / "src")))}
@@ -72,11 +72,10 @@ def free_port():
         return any_socket.getsockname()[1]
 
 
-def machine(project, number, port, *words, **overrides):
+def machine(project, number, port, **options):
     """What is typed on one of two machines."""
     place = (f"--node-rank={number}", "--master-addr=127.0.0.1", f"--master-port={port}")
-    launch = ("--nnodes=2", "--nproc-per-node=2", *place)
-    return torchrun(project, *words, launch=launch, **overrides)
+    return torchrun(project, launch=("--nnodes=2", "--nproc-per-node=2", *place), **options)
 
 
 def test_losses_do_not_depend_on_the_number_of_processes_nor_on_when_it_changes(ingested):
@@ -136,47 +135,6 @@ def test_a_stopped_launcher_leaves_no_processes(ingested, number):
 
 
 @pytest.mark.slow
-def test_two_machines_train_one_model(ingested):
-    assert ingested.invoke(TRAIN, run="one", **ODD).exit_code == 0
-    for count in (1, 2):  # the second run goes on from the first one's checkpoint
-        port, params = free_port(), ODD | {"run": "two", "train__epochs": count}
-        with machine(ingested, 0, port, **params) as first, machine(ingested, 1, port, **params) as second:
-            outputs = [finish(each) for each in (first, second)]
-    assert losses(ingested, "two") == pytest.approx(losses(ingested, "one"), rel=1e-4)
-    assert "epoch 2/2" in outputs[0]
-    assert "epoch" not in outputs[1], "the first process alone tells"
-    assert "goes on after epoch 1" in outputs[0]
-    records = json.loads(ingested.path("07_model_output", "two", "run_record.json").read_text())
-    assert [record["exit"] for record in records] == ["finished", "finished"]
-
-
-@pytest.mark.slow
-def test_the_second_machine_needs_no_digits_of_its_own(ingested, tmp_path):
-    port = free_port()
-    second_place = {"data_root": tmp_path / "empty"}
-    with machine(ingested, 0, port, **ODD) as first, machine(ingested, 1, port, **ODD, **second_place) as second:
-        for each in (first, second):
-            finish(each)
-    assert epochs(ingested) == [1, 2]
-    assert not (tmp_path / "empty").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("more", [[], ["--only-missing-outputs"]], ids=["finished", "skipped"])
-def test_nothing_to_train_sends_the_others_home(finished, more):
-    with torchrun(finished, TRAIN, *more) as process:
-        finish(process, timeout=60)
-
-
-@pytest.mark.slow
-def test_torchrun_is_for_training(finished):
-    with torchrun(finished, "--pipelines=report") as process:
-        _, err = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert "Error: torchrun starts processes that train together; report trains nothing." in err
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("dies", [0, 1])
 def test_a_machine_that_dies_ends_the_run_on_the_other(ingested, dies):
     port = free_port()
@@ -196,24 +154,25 @@ def test_a_machine_that_dies_ends_the_run_on_the_other(ingested, dies):
 
 
 @pytest.mark.slow
-def test_nothing_that_travels_is_unpickled(ingested):
-    """Each process without a way to unpickle."""
+def test_two_machines_train_one_model_from_the_digits_of_the_first_and_unpickle_nothing(ingested, tmp_path):
+    assert ingested.invoke(TRAIN, run="one", **ODD).exit_code == 0
+    # Each process is without a way to unpickle.
     forbid = "import pickle\ndef no(*_, **__): raise SystemExit('unpickled')\npickle.loads = pickle.load = no\n"
-    folder = ingested.root / "forbid"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(forbid)
-    refused = ingested.command(
-        sys.executable, "-c", "import pickle; pickle.loads(b'N.')", env=without_coverage() | {"PYTHONPATH": str(folder)}
-    )
-    assert "unpickled" in refused.stderr
-    launch = ("--nnodes=1", "--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={free_port()}")
-    with torchrun(ingested, path=[folder], launch=launch) as process:
-        finish(process)
-
-
-@pytest.mark.slow
-def test_the_temporary_folder_holds_nothing_afterwards(ingested, temporary_folder):
-    before = set(temporary_folder.rglob("*"))
-    with torchrun(ingested, **ODD) as process:
-        finish(process)
-    assert {path for path in temporary_folder.rglob("*") if path.is_file()} <= before
+    (tmp_path / "sitecustomize.py").write_text(forbid)
+    command = [sys.executable, "-c", "import pickle; pickle.loads(b'N.')"]
+    assert "unpickled" in ingested.command(*command, env={"PYTHONPATH": str(tmp_path)}).stderr
+    for count in (1, 2):  # the second run goes on from the first one's checkpoint
+        port, params = free_port(), ODD | {"run": "two", "train__epochs": count}
+        elsewhere = params | {"data_root": tmp_path / "empty"}
+        with (
+            machine(ingested, 0, port, path=[tmp_path], **params) as first,
+            machine(ingested, 1, port, path=[tmp_path], **elsewhere) as second,
+        ):
+            outputs = [finish(each) for each in (first, second)]
+    assert losses(ingested, "two") == pytest.approx(losses(ingested, "one"), rel=1e-4)
+    assert "epoch 2/2" in outputs[0]
+    assert "epoch" not in outputs[1], "the first process alone tells"
+    assert "goes on after epoch 1" in outputs[0]
+    assert not (tmp_path / "empty").exists()
+    records = json.loads(ingested.path("07_model_output", "two", "run_record.json").read_text())
+    assert [record["exit"] for record in records] == ["finished", "finished"]
