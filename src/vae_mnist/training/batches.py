@@ -1,6 +1,7 @@
 """Seeded minibatches of images that stay on the device."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
 
@@ -21,36 +22,20 @@ class Batch(NamedTuple):
     total: int  # images in the whole batch, of which a team's process has a part
 
 
+@dataclass(frozen=True)
 class Batches:
     """Each iteration is one epoch: a new order, every image once, the last batch ragged.
 
     Order and noise come from one CPU generator: they are the same on every device, and its state is all that resuming
     needs.
-
-    Args:
-        digits: images (N, C, H, W) uint8 and labels (N,), on the device that trains.
-        samples: S.
-        noise_dim: D.
-        batch_size: B.
-        generator: on the CPU, in one state in all processes of a team.
-        team: that share each batch; noise belongs to an image, not to the process that has it.
     """
 
-    def __init__(
-        self,
-        digits: Digits,
-        samples: int,
-        noise_dim: int,
-        batch_size: int,
-        generator: torch.Generator,
-        team: Team = ALONE,
-    ) -> None:
-        self.digits = digits
-        self.samples = samples
-        self.noise_dim = noise_dim
-        self.batch_size = batch_size
-        self.generator = generator
-        self.team = team
+    digits: Digits  # images (N, C, H, W) uint8 and labels (N,), on the device that trains
+    samples: int  # S
+    noise_dim: int  # D
+    batch_size: int  # B
+    generator: torch.Generator  # on the CPU, in one state in all processes of a team
+    team: Team = ALONE  # that share each batch; noise belongs to an image, not to the process that has it
 
     def __len__(self) -> int:
         return ceil(len(self.digits["images"]) / self.batch_size)
