@@ -22,7 +22,6 @@ from vae_mnist.storage.checkpoints import read_checkpoint
 
 from ..helpers.compare import same
 from ..helpers.forkserver import start
-from ..helpers.marks import slow_after
 from ..helpers.project import as_params, without_coverage
 from .operations import count_operations
 
@@ -35,6 +34,7 @@ PARAMS = {
     "report__interpolation_pairs": 1,
     "report__animation_frames": 3,
 }
+SOAK = [pytest.mark.soak, pytest.mark.timeout(0)]
 LAST = f"vae_epoch_{EPOCHS:03d}.pt"
 
 
@@ -158,37 +158,25 @@ def kill_at_operations(project, chosen):
     return tally
 
 
-@pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_where_the_unbroken_run_ends(project):
-    tally = kill_at_random(project, kills=12, seed=2)
+@pytest.mark.parametrize(
+    ("kills", "seed"), [pytest.param(12, 2, marks=pytest.mark.slow), pytest.param(100, 0, marks=SOAK)]
+)
+def test_a_run_killed_again_and_again_ends_where_the_unbroken_run_ends(project, kills, seed):
+    tally = kill_at_random(project, kills, seed)
     print("random instants:", dict(tally))
-    assert tally["kills"] == 12
+    assert tally["kills"] == kills
     assert tally["runs compared"] >= 1
     assert tally["different"] == 0
 
 
-@pytest.mark.parametrize("kills", slow_after(1, [2, 8]))
+@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow), pytest.param("all", marks=SOAK)])
 def test_a_kill_before_any_file_operation_loses_nothing(project, kills):
     draw = random.Random(3)
-    tally = kill_at_operations(project, lambda count: draw.sample(range(1, count + 1), kills))
+    tally = kill_at_operations(
+        project, lambda count: range(1, count + 1) if kills == "all" else draw.sample(range(1, count + 1), kills)
+    )
     print("file operations:", dict(tally))
     assert tally["operations of an unbroken run"] > 100
-    assert tally["kills"] == kills
-    assert tally["rests of writers"] > 0 or kills < 8, "no kill fell into a writer"
-    assert tally["different"] == 0
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(0)
-def test_a_hundred_kills_at_random_instants(project):
-    tally = kill_at_random(project, kills=100, seed=0)
-    print("random instants:", dict(tally))
-    assert tally["different"] == 0
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(0)
-def test_a_kill_before_every_single_file_operation(project):
-    tally = kill_at_operations(project, lambda count: range(1, count + 1))
-    print("every file operation:", dict(tally))
+    assert tally["kills"] == (tally["operations of an unbroken run"] if kills == "all" else kills)
+    assert tally["rests of writers"] > 0 or kills == 2, "no kill fell into a writer"
     assert tally["different"] == 0
