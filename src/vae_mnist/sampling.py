@@ -7,7 +7,7 @@ are left as they are.
 import torch
 from torch import Tensor
 
-from .data.images import as_pixels
+from .data.pixels import as_pixels
 from .errors import InputError
 from .models import VAE
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from vae_mnist import load_model
-from vae_mnist.data.images import binarise
+from vae_mnist.data.pixels import binarise
 from vae_mnist.measures.bounds import average_terms, importance_weighted
 from vae_mnist.measures.latents import active_units, posterior_statistics
 from vae_mnist.measures.measured import Measured

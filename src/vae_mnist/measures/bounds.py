@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..data.images import as_pixels, check_some
+from ..data.pixels import as_pixels, check_some
 from ..models import VAE
 from ..objectives import Objective, importance_weighted_nll
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..data.images import as_pixels, check_some
+from ..data.pixels import as_pixels, check_some
 from ..models import VAE
 
 ACTIVE_UNIT_THRESHOLD = 0.01  # Burda et al. 2016, section 5.1

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..data.images import Digits, as_pixels
+from ..data.images import Digits
+from ..data.pixels import as_pixels
 from .team import ALONE, Team
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from ..config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
-from ..data.images import mean_image
+from ..data.pixels import mean_image
 from ..errors import CheckpointError
 from ..models import build_model
 from ..models.load import check_tensors

@@ -8,7 +8,8 @@ from itertools import chain
 from torch import Tensor
 
 from ...config.parameters import EvaluateConfig, ObjectiveConfig, TrainConfig
-from ...data.images import Digits, binarise
+from ...data.images import Digits
+from ...data.pixels import binarise
 from ...measures.bounds import Losses, average_terms, importance_weighted
 from ...measures.latents import ACTIVE_UNIT_THRESHOLD, active_units, posterior_statistics
 from ...measures.measured import Measured, Value

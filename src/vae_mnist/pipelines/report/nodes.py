@@ -12,7 +12,8 @@ from plotly.graph_objects import Figure as PlotlyFigure
 from torch import Tensor
 
 from ...config.parameters import ModelConfig, ReportConfig, TrainConfig
-from ...data.images import Digits, as_pixels, check_digits
+from ...data.images import Digits, check_digits
+from ...data.pixels import as_pixels
 from ...errors import DataError
 from ...models import VAE, model_from_checkpoint
 from ...models.build import build_likelihood
