@@ -90,7 +90,7 @@ def test_a_disk_that_fails_ends_training_with_one_error_and_lets_it_go_on(
     error = the_error(result.stdout, result.stderr)
     assert f"vae_epoch_{written + 1:03d}.pt: cannot be written: {cause}." in error
     assert "what was finished earlier is whole" in error
-    assert f"goes on after epoch {written}" in result.stdout
+    assert f"resumes after epoch {written}" in result.stdout
     kept = project.root / "kept"
     epochs = whole_epochs(kept)
     assert 2 <= written < epochs[-1]

@@ -172,7 +172,7 @@ def test_two_machines_train_one_model_from_the_digits_of_the_first_and_unpickle_
     assert losses(ingested, "two") == pytest.approx(losses(ingested, "one"), rel=1e-4)
     assert "epoch 2/2" in outputs[0]
     assert "epoch" not in outputs[1], "the first process alone tells"
-    assert "goes on after epoch 1" in outputs[0]
+    assert "resumes after epoch 1" in outputs[0]
     assert not (tmp_path / "empty").exists()
     records = json.loads(ingested.path("07_model_output", "two", "run_record.json").read_text())
     assert [record["exit"] for record in records] == ["finished", "finished"]

@@ -175,7 +175,7 @@ def test_no_file_runs_or_hangs_or_fills_the_memory(tmp_path):
 def test_a_command_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, seal):
     marker, path = tmp_path / "it_ran", tmp_path / "c.pt"
     path.write_bytes(seal(torch_saved(contents() | {"versions": Command(marker)})))
-    with pytest.raises(CheckpointError, match=r"c\.pt: refused, nothing of it was run: it is a") as caught:
+    with pytest.raises(CheckpointError, match=r"c\.pt: refused and not executed: it is a") as caught:
         read_checkpoint(path)
     assert type(caught.value) is CheckpointError
     assert not marker.exists()

@@ -57,7 +57,7 @@ def test_auto_falls_back_on_the_sample_with_a_warning_that_says_all(readers, unr
 
 def test_mnist_refuses_the_sample(readers, unreachable):
     with pytest.raises(
-        DataError, match=r"ingest.source is 'mnist', but the full set cannot be had.*Connection refused"
+        DataError, match=r"ingest.source is 'mnist', but the full set is not available.*Connection refused"
     ):
         read_digits(readers, config("mnist"))
 

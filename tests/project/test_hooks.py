@@ -45,7 +45,9 @@ def test_a_second_session_in_another_thread_is_refused_by_name(project, monkeypa
         first = threading.Thread(target=session_run, args=(project, ["ingest", "train"]), kwargs={"run": "first"})
         first.start()
         assert saving.wait(60)
-        with pytest.raises(RunInUseError, match="run 'first' goes on in another thread of this process since "):
+        with pytest.raises(
+            RunInUseError, match="run 'first' has been running in another thread of this process since "
+        ):
             session_run(project, ["ingest"], run="second")
         go_on.set()
         first.join()

@@ -67,7 +67,7 @@ def test_dicts_lists_tensors_and_plain_values_pass_and_nothing_else(content, pas
     if passes:
         check(archive)
     else:
-        with pytest.raises(CheckpointError, match="refused, nothing of it was run: it is a pickle"):
+        with pytest.raises(CheckpointError, match="refused and not executed: it is a pickle"):
             check(archive)
 
 

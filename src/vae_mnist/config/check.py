@@ -90,7 +90,7 @@ def unreadable(error: Exception, folders: Iterable[Path], typed: Iterable[str] =
     """Say what kept the parameter files from being read.
 
     Args:
-        error: as it came from the reader, which often does not say which file it was in.
+        error: as raised by the reader, which often does not say in which file.
         folders: of the environments that were read, conf/base and conf/local.
         typed: what the command line gives.
 

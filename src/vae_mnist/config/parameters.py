@@ -166,9 +166,7 @@ def _folder_path(value: str) -> str:
     except UnicodeError:  # half a character, which no file name can hold
         name = whole = 0
     if whole == 0 or "\x00" in value or name > NAME_BYTES or whole > PATH_BYTES:
-        raise ValueError(
-            f"the path of a folder, each name in it at most {NAME_BYTES} bytes and all of it at most {PATH_BYTES:,}"
-        )
+        raise ValueError(f"a folder path (names up to {NAME_BYTES} bytes, {PATH_BYTES:,} in total)")
     return value
 
 
@@ -184,7 +182,7 @@ class Locations(ParameterGroup):
         _text(
             r"(?!(?i:con|prn|aux|nul|com[1-9]|lpt[1-9])(\.|\Z))[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?",
             "a name of at most 64 letters, digits, '.', '_' and '-' that begins with a letter or digit, does not end "
-            "in '.' and is no device of Windows (con, nul, com1, …)",
+            "in '.' and is not a reserved Windows device name (con, nul, com1, …)",
         ),
     ]
     data_root: FolderPath

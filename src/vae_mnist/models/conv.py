@@ -46,7 +46,7 @@ class Conv(Network):
         self.posterior = nn.Linear(config.hidden_dim, 2 * latent_dim)  # mean and log-variance in one product
         up: list[nn.Module] = []
         for level in reversed(range(levels)):
-            # An odd size has one row more than twice the half of it.
+            # An odd size has one row more than twice its half.
             odd = (sizes[level][0] % 2, sizes[level][1] % 2)
             after = config.channels[level - 1] if level else outputs * channels
             up += [nn.ReLU(), nn.ConvTranspose2d(config.channels[level], after, 4, 2, 1, output_padding=odd)]

@@ -17,7 +17,7 @@ class Elbo(Objective):
         super().__init__()
         self.beta = beta
 
-    def forward(self, result: Pass, step: Tensor) -> Terms:  # noqa: ARG002 for objectives that change as training goes on
+    def forward(self, result: Pass, step: Tensor) -> Terms:  # noqa: ARG002 for objectives that change during training
         """The loss and its parts; see `Objective.forward`."""
         distortion, rate = result.distortion, result.rate
         return Terms(distortion + self.beta * rate, distortion, rate, {})

@@ -27,7 +27,7 @@ def loss_curves(table: pd.DataFrame, caption: Caption) -> Figure:
     width, height = 1200, 470
     figure = figure_page(width, height, caption)
     bottom, top = (FOOTER + 52) / height, 1 - (HEADER + 34) / height
-    breadth = 0.2 if "validation_loss" in table.columns else 0.245  # the longer the names, the more room beside a panel
+    breadth = 0.2 if "validation_loss" in table.columns else 0.245  # room for the longer names beside a panel
     for index, (part, name) in enumerate(PARTS.items()):
         axes = figure.add_axes((0.045 + index * 0.325, bottom, breadth, top - bottom))
         axes.set_title(f"{name}, nats per image", size=10, color=INK, loc="left")

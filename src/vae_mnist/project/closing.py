@@ -1,4 +1,4 @@
-"""The closing words of a run: what was done, where it lies, and what to type next."""
+"""The closing words of a run: what was done, where the results are, and what to type next."""
 
 from typing import TYPE_CHECKING
 

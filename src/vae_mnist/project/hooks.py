@@ -19,7 +19,7 @@ from .run import OpenRun
 
 
 class ProjectHooks:
-    """One object of it serves all sessions of a process, and Kedro calls it in all threads."""
+    """One object serves all sessions of a process; Kedro calls it from any thread."""
 
     def __init__(self) -> None:
         self._run: OpenRun | None = None
@@ -51,7 +51,7 @@ class ProjectHooks:
             other = self._run
             if other and other.thread is not threading.current_thread() and other.thread.is_alive():
                 raise RunInUseError(
-                    f"run {other.record.run!r} goes on in another thread of this process since "
+                    f"run {other.record.run!r} has been running in another thread of this process since "
                     f"{other.record.started}, and a process takes one run at a time. "
                     "Wait for it, or start this run in a process of its own."
                 )

@@ -1,4 +1,4 @@
-"""Kedro's reader of conf/: plain errors, and one logging.yml wherever conf/ lies."""
+"""Kedro's reader of conf/, with plain errors and with the logging.yml of whatever conf/ is used."""
 
 import os
 import threading

@@ -23,5 +23,5 @@ def folder(catalog: DataCatalog, name: str) -> Path | None:
 
 
 def shown(path: Path | None) -> str:
-    """A path for a message: relative to the working folder if it lies below it."""
+    """A path for a message: relative if it is inside the working folder."""
     return str(path.relative_to(Path.cwd()) if path and path.is_relative_to(Path.cwd()) else path)

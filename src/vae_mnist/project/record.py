@@ -29,7 +29,7 @@ class _Part(BaseModel):
 
 
 class Code(_Part):
-    """The version of this package; where it lies in a git checkout, its commit and whether files differ from it."""
+    """The version of this package; in a git checkout, also its commit and whether files differ from it."""
 
     version: str | None
     commit: str | None = None
@@ -51,7 +51,7 @@ class RunRecord(_Part):
     selection: dict[str, Any] = {}  # of their nodes; empty means all
     started: str
     ended: str | None = None
-    exit: str | None = None  # "finished", "stopped by …" or "failed: …"; None: it goes on, or was killed
+    exit: str | None = None  # "finished", "stopped by …" or "failed: …"; None: still running, or killed
     code: Code
     parameters: dict[str, Any]
     data: Data | None = None
@@ -66,7 +66,7 @@ def start_record(run_params: Mapping[str, Any], parameters: Mapping[str, Any], f
     """What is known of a run as it starts.
 
     Args:
-        run_params: what Kedro was asked to run, as it tells its hooks.
+        run_params: what Kedro was asked to run, as its hooks receive it.
         parameters: all of them, resolved.
         facts: of the machine: device, precision, threads.
     """
@@ -91,7 +91,7 @@ def start_record(run_params: Mapping[str, Any], parameters: Mapping[str, Any], f
 def code_version() -> Code:
     """Which code this is."""
     package = Path(__file__).parent
-    # A package that was installed beside somebody's own repository is not part of it.
+    # A package that is installed inside another repository is not part of it.
     if _git(package, "ls-files", "--error-unmatch", Path(__file__).name) is None:
         return Code(version=_version("vae_mnist"))
     changes = _git(package, "status", "--porcelain")

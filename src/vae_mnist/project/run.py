@@ -40,7 +40,7 @@ class OpenRun:
         self._held = ExitStack()
 
     def begin(self, pipeline: Pipeline) -> None:
-        """Take the run, remove what killed runs have left of it, and write the beginning of its record.
+        """Lock the run, remove temporary files left by killed runs, and write the beginning of its record.
 
         Raises:
             DataError: the data card or the record's file is damaged.

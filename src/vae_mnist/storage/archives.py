@@ -120,13 +120,13 @@ def _check_pickle(pickled: bytes) -> None:
 
 def _damage(found: str) -> DamagedCheckpointError:
     return DamagedCheckpointError(
-        f"damaged: expected {found}. If it is the newest of its run, kedro run sets it aside and goes on from the one "
+        f"damaged: expected {found}. If it is the newest of its run, kedro run renames it and resumes from the one "
         "before; an older one can be deleted."
     )
 
 
 def _refusal(found: str) -> CheckpointError:
     return CheckpointError(
-        f"refused, nothing of it was run: it is {found}. Expected is what vae_mnist writes: one dict of tensors, "
+        f"refused and not executed: it is {found}. Expected what vae_mnist writes: one dict of tensors, "
         "numbers and text, with a checksum at its end. Train the model again with this version."
     )

