@@ -11,6 +11,7 @@ def test_active_units_count_dimensions_whose_mean_varies():
     means[:, 2] = 5.0  # far from the prior, but the same for every image
     means[::2, 3] = 0.19  # variance 0.009
     assert active_units(means) == 1
+    assert active_units(torch.tensor([[0.09], [-0.09]])) == 0  # variance 0.0081; 0.0162 with Bessel's correction
 
 
 def test_posterior_statistics_agree_with_one_pass(images):
