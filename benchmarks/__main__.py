@@ -8,7 +8,6 @@ import inspect
 import json
 import sys
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 from . import parts
@@ -36,7 +35,6 @@ def main() -> None:
     parser.add_argument("--contestants", default=",".join(parts.NAMES), help="of the epoch and target parts")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--out", type=Path, default=Path("benchmarks-results"), help="a folder")
-    parser.add_argument("--times-origin", type=float, help="fail if an epoch of ours is not so many times faster")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - PARTS.keys():
         parser.error(f"expected parts among {', '.join(PARTS)}, got {', '.join(sorted(unknown))}.")
@@ -65,12 +63,6 @@ def main() -> None:
     whole = "\n\n".join(lines) + "\n"
     (arguments.out / "benchmarks.md").write_text(whole, encoding="utf-8")
     print(whole)
-    if arguments.times_origin:
-        ratio = median(results["epoch"]["seconds"]["origin"]) / median(results["epoch"]["seconds"]["ours"])
-        if ratio < arguments.times_origin:
-            sys.exit(
-                f"expected an epoch of ours {arguments.times_origin:g} times as fast as origin's, got {ratio:.2f}."
-            )
 
 
 if __name__ == "__main__":
