@@ -197,7 +197,8 @@ def test_a_folder_that_vanishes_ends_the_run(project, tmp_path, gone):
     assert process.returncode == 1
     assert str(project.path()) in the_error(out, err)
     assert list(models.glob("*.pt")) == []
-    epochs = whole_epochs(tmp_path / "gone")
+    # A writer at work when its folder vanished has no way to remove its temporary file.
+    epochs = [read_checkpoint(path).epoch for path in sorted((tmp_path / "gone").rglob("*.pt"))]
     assert epochs == list(range(1, len(epochs) + 1))
     assert len(epochs) >= 2
 
