@@ -12,3 +12,7 @@ def test_frames_are_the_pictures_in_few_colours_and_the_last_one_stays(noise, ca
     for frame, page in zip(frames, pages, strict=True):
         assert np.abs(np.asarray(frame.convert(page.mode), dtype=int) - np.asarray(page)).max() <= 8
         assert len(frame.getcolors()) <= (16 if channels == 1 else 256)
+
+
+def test_no_pictures_make_no_frames():
+    assert animation([], 100) == []

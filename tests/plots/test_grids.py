@@ -98,6 +98,12 @@ def test_the_same_images_make_the_same_file(noise, caption):
             lambda caption: interpolation_strips([torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 9, 9)], caption),
             r"got \(2, 1, 8, 8\) torch.float32, \(2, 1, 9, 9\)",
         ),
+        (
+            lambda caption: reconstruction_grid(torch.zeros(4, 1, 8, 8), torch.zeros(3, 1, 8, 8), 2, caption),
+            r"the shape of the originals, \(4, 1, 8, 8\), got \(3, 1, 8, 8\)",
+        ),
+        (lambda caption: traversal_grid(torch.zeros(4, 1, 8, 8), ["a"] * 3, caption), "each of 3 labels, got 4 in all"),
+        (lambda caption: traversal_grid(torch.zeros(4, 1, 8, 8), [], caption), "each of 0 labels, got 4 in all"),
     ],
 )
 def test_images_that_make_no_grid_are_refused(caption, draw, message):

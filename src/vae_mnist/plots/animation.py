@@ -13,7 +13,7 @@ def animation(pictures: Iterable[Image.Image], frame_ms: int) -> list[Image.Imag
     Grey pictures get 16 greys, a third of the bytes of 256; others the 256 colours that suit them best.
 
     Args:
-        pictures: all of one size, at least one.
+        pictures: all of one size.
         frame_ms: milliseconds a frame.
     """
     frames = []
@@ -25,5 +25,6 @@ def animation(pictures: Iterable[Image.Image], frame_ms: int) -> list[Image.Imag
             frame = picture.convert("RGB").quantize()
         frame.info["duration"] = frame_ms
         frames.append(frame)
-    frames[-1].info["duration"] = 5 * frame_ms
+    if frames:
+        frames[-1].info["duration"] = 5 * frame_ms
     return frames

@@ -41,6 +41,11 @@ def reconstruction_grid(originals: Tensor, reconstructions: Tensor, columns: int
         columns: images to a row.
         caption: the words around it.
     """
+    if originals.shape != reconstructions.shape:
+        raise InputError(
+            f"reconstructions: expected the shape of the originals, {tuple(originals.shape)}, "
+            f"got {tuple(reconstructions.shape)}."
+        )
     pairs = zip(originals.split(columns), reconstructions.split(columns), strict=True)
     return _grid([row for pair in pairs for row in pair], 84, caption, in_pairs=True)
 
@@ -63,6 +68,8 @@ def traversal_grid(images: Tensor, labels: Sequence[str], caption: Caption) -> I
         labels: D, for the left edge.
         caption: the words around it.
     """
+    if not labels or len(images) % len(labels):
+        raise InputError(f"images: expected as many for each of {len(labels)} labels, got {len(images)} in all.")
     return _grid(images.split(len(images) // len(labels)), 84, caption, labels=labels)
 
 
