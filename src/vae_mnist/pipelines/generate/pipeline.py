@@ -7,11 +7,8 @@ from .nodes import draw_digits, generate_digits, to_images
 
 def create_pipeline() -> Pipeline:
     """Wire the nodes."""
-    inputs, tensors, caption = (
-        ["checkpoints", "params:generate", "params:train"],
-        "generated_tensors",
-        "generated_caption",
-    )
+    inputs = ["checkpoints", "params:generate", "params:train"]
+    tensors, caption = "generated_tensors", "generated_caption"
     return Pipeline(
         [
             Node(generate_digits, inputs, [tensors, caption], name="generate_digits"),
