@@ -1,4 +1,4 @@
-"""What one asks of a trained model: samples, codes, reconstructions, paths between codes.
+"""Samples, codes, reconstructions and interpolations of a trained model.
 
 The images are pixel means in [0, 1], not Bernoulli draws. The model's mode and torch's global random state
 are left as they are.

@@ -1,1 +1,1 @@
-"""Every parameter: its type, its range, and what is wrong with it, in words."""
+"""Parameters: types, ranges, and messages about wrong values."""

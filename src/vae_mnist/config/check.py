@@ -1,4 +1,4 @@
-"""What is wrong with parameters, in words: one line for each wrong key."""
+"""Messages about wrong parameters: one line for each wrong key."""
 
 import re
 from collections.abc import Iterable, Mapping

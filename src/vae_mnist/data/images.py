@@ -1,4 +1,4 @@
-"""Digits as arrays: what they are, where they came from, how they are split and identified."""
+"""Digits as tensors: their types, checks, splits and checksums."""
 
 import hashlib
 from collections.abc import Callable

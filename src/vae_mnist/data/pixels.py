@@ -1,4 +1,4 @@
-"""Pixels: checked, scaled to [0, 1], averaged, binarised."""
+"""Pixels: checking, scaling to [0, 1], averaging, binarising."""
 
 import hashlib
 

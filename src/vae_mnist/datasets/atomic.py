@@ -1,4 +1,4 @@
-"""What turns one of Kedro's own datasets into one whose file is written whole or not at all."""
+"""A mixin that makes one of Kedro's own datasets write its file whole or not at all."""
 
 import copy
 from pathlib import Path, PurePosixPath
@@ -11,7 +11,7 @@ from ..storage.atomic import atomic_write
 
 
 class AtomicFile:
-    """Stands before a dataset of one local file among the bases of a class."""
+    """Mixin for a dataset of one local file; it must be the first base class."""
 
     durable = True  # whether a saved file outlives a power cut
     _filepath: PurePosixPath

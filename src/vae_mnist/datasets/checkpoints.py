@@ -1,4 +1,4 @@
-"""The checkpoints of a run: one file an epoch in one folder."""
+"""The checkpoints of a run: one file per epoch in one folder."""
 
 import logging
 import os

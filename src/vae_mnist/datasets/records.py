@@ -1,4 +1,4 @@
-"""JSON files that hold what a class describes."""
+"""JSON files of pydantic types."""
 
 from pkgutil import resolve_name
 from typing import Any
@@ -12,7 +12,7 @@ from .tables import JSONDataset
 
 
 class RecordDataset(JSONDataset):
-    """What a type describes to pydantic <-> a .json file.
+    """A value of a type that pydantic knows <-> a .json file.
 
     Args:
         filepath: of the file.

@@ -1,4 +1,4 @@
-"""Named tensors in a safetensors file: nothing in it can run."""
+"""Named tensors in a safetensors file, which cannot hold code."""
 
 import os
 import re

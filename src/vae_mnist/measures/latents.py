@@ -1,4 +1,4 @@
-"""What the codes carry."""
+"""How much the latent dimensions carry."""
 
 import torch
 from torch import Tensor

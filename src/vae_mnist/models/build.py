@@ -1,4 +1,4 @@
-"""Models from their description: what a configuration or a checkpoint names is built here."""
+"""Build the model that a configuration or a checkpoint describes."""
 
 from collections.abc import Sequence
 from typing import assert_never

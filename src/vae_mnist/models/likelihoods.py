@@ -1,4 +1,4 @@
-"""Likelihoods: what the decoder's outputs say of the pixels, in nats per image, summed over pixels."""
+"""Likelihoods p(x|z) of a decoder's outputs, in nats per image, summed over pixels."""
 
 from typing import Any, Protocol
 

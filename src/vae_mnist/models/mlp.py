@@ -1,4 +1,4 @@
-"""The network of Kingma & Welling (2014), arXiv:1312.6114: one hidden layer a side."""
+"""The network of Kingma & Welling (2014), arXiv:1312.6114: one hidden layer each in encoder and decoder."""
 
 from collections.abc import Sequence
 from math import prod

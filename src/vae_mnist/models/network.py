@@ -1,4 +1,4 @@
-"""What every encoder-decoder network offers."""
+"""The base class of encoder-decoder networks."""
 
 from abc import ABC, abstractmethod
 

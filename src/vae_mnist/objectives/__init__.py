@@ -1,4 +1,4 @@
-"""What is minimised: nats per image, summed over pixels and latent dimensions."""
+"""Objectives: what training minimises, in nats per image, summed over pixels and latent dimensions."""
 
 from .build import build_objective
 from .elbo import Elbo

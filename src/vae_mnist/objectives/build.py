@@ -1,4 +1,4 @@
-"""The objective that a configuration names."""
+"""Build the objective that a configuration describes."""
 
 from typing import assert_never
 

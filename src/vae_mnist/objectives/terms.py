@@ -1,4 +1,4 @@
-"""What an objective gives, and what it is."""
+"""The terms of a loss, and the base class of objectives."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple

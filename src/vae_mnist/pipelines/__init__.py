@@ -1,1 +1,1 @@
-"""One folder a pipeline: `pipeline.py` is the wiring, `nodes.py` fits the library to the catalog."""
+"""One folder per pipeline: `pipeline.py` connects nodes to datasets, `nodes.py` adapts library functions."""

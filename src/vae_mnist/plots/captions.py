@@ -1,4 +1,4 @@
-"""The words on every figure: what it shows, of which run, on which data."""
+"""Captions: what a figure shows, of which run, on which data."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Loss curves: loss, BCE and KLD apart, train and test together."""
+"""Loss curves: one panel each for loss, BCE and KLD, with training and test in each."""
 
 from textwrap import wrap
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What is refused before the first node."""
+"""Checks before the first node."""
 
 import inspect
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What each run of a name was: code, parameters, digits, packages, machine, start, end."""
+"""The record of each run: code, parameters, digits, packages, machine, start, end."""
 
 import logging
 import platform

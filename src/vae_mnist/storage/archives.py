@@ -1,4 +1,4 @@
-"""The file around a checkpoint: its checksum, and what is refused before torch reads it.
+"""The file around a checkpoint: its checksum, and the checks before torch reads it.
 
 A file is a zip archive written by torch.save, with a comment: a label and the sha256 of all bytes before those 64
 digits. `head -c -64 FILE | sha256sum` computes what `tail -c 64 FILE` shows; torch.load and zipfile read it as usual.

@@ -1,4 +1,4 @@
-"""What an epoch leaves in the history: its losses, or the reason why it ended training."""
+"""The losses of an epoch: their sums, the check that they are finite, and the row of the history."""
 
 from collections.abc import Mapping
 

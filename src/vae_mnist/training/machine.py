@@ -1,4 +1,4 @@
-"""Where a model computes, with how many threads, and in which arithmetic."""
+"""Device, threads and precision."""
 
 import os
 from collections.abc import Iterator

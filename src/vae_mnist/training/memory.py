@@ -1,4 +1,4 @@
-"""What fits into memory: how much is free, and how much training, evaluation and generation would take.
+"""Memory: how much is free, and how much training, evaluation and generation would take.
 
 A model's passes run on the meta device, where tensors have shapes but no bytes: this works for any model.
 """

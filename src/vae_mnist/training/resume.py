@@ -1,4 +1,4 @@
-"""Whether a run may be resumed: the same settings and the same digits."""
+"""The check that a run is resumed with the same settings and the same digits."""
 
 import hashlib
 from collections.abc import Iterator

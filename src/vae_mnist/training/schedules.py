@@ -1,4 +1,4 @@
-"""How large each step of training is."""
+"""The learning-rate schedule."""
 
 from math import cos, pi
 

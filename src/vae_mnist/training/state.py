@@ -1,4 +1,4 @@
-"""Everything that training changes: its start, its snapshot in a checkpoint, and how it is restored."""
+"""Everything that training changes: how it starts, is saved in a checkpoint, and is restored."""
 
 import platform
 import threading
