@@ -32,6 +32,13 @@ def test_binarised_pixels_follow_their_grey_values():
     assert fifth == pytest.approx(0.2, abs=0.01)
 
 
+def test_a_black_pixel_is_never_drawn_white(monkeypatch):
+    """Not even by the smallest of the random numbers."""
+    monkeypatch.setattr(torch, "rand", lambda shape, generator: torch.zeros(shape))
+    drawn, _ = binarise(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), seed=0)
+    assert not drawn.any()
+
+
 def test_the_seed_names_the_binarisation():
     images = torch.full((5, 1, 28, 28), 128, dtype=torch.uint8)
     drawn, sha256 = binarise(images, seed=1)
