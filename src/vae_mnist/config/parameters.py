@@ -190,7 +190,7 @@ class Locations(ParameterGroup):
 
 
 class Parameters(Locations):
-    """All of them."""
+    """All parameters, names and folders included."""
 
     ingest: IngestConfig
     model: ModelConfig

@@ -28,7 +28,7 @@ class RawDigits(NamedTuple):
 
 
 class Readers(NamedTuple):
-    """Three ways to the digits; nothing is read before one is called. Each raises DataError where it cannot serve."""
+    """Three sources of digits; nothing is read until one is called. Each raises DataError if it is not available."""
 
     files: Callable[[], RawDigits | None]  # None: not all four are there
     download: Callable[[], RawDigits]

@@ -45,7 +45,7 @@ def mean_image(images: Tensor) -> Tensor:
     Args:
         images: (N, C, H, W) uint8.
     """
-    # Whole numbers: the same sum in any order. In parts, for torch would widen all images at once.
+    # Integers give the same sum in any order. In parts, because torch would widen all images at once.
     total = sum(part.sum(0, dtype=torch.int64) for part in images.split(1000))
     return torch.as_tensor(total).cpu().float() / (255 * len(images))
 

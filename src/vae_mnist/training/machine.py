@@ -99,7 +99,7 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
         offered += ["bfloat16", "float16"]
     elif device.type == "cuda":
         where = torch.cuda.get_device_name(device)
-        # Ampere's generation brought both.
+        # Cards have bfloat16 and tf32 since Ampere, earlier ones neither.
         offered += ["float16", "bfloat16", "tf32"] if _has_bfloat16(device) else ["float16"]
     if name == "auto":
         name = "float32" if device.type != "cuda" else "bfloat16" if "bfloat16" in offered else "float16"

@@ -30,7 +30,7 @@ _PARAMETER = 14 * 4
 _SPARE = 2.0  # what allocators and convolutions take in addition to the tensors; tests hold it to measured peaks
 _BINARISED = 10_000  # images binarised in one piece, 17 bytes a pixel
 _PICTURE = 1_300_000  # bytes that each digit on a page takes while the page is written
-# Controller -> its folder and the files of its limit and use, and what of the use are pages of files.
+# Controller -> its folder, the files with its limit and its use, and the key of cached pages in memory.stat.
 _CONTROL_GROUPS = {
     "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),  # version 2
     "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -127,7 +127,7 @@ def available_memory(device: torch.device) -> int:
 
 
 def check_memory(key: str, asked: int, what: str, need: Callable[[int], int], device: torch.device) -> None:
-    """Refuse what memory cannot hold.
+    """Refuse a value of a parameter that needs more memory than is free.
 
     Args:
         key: the parameter that decides how much it is.
@@ -169,12 +169,12 @@ def _container_free(root: Path = Path("/")) -> Iterator[int]:
         _, controllers, path = line.split(":", 2)
         for controller in _CONTROL_GROUPS.keys() & controllers.split(","):
             folder, limit, used, cached = _CONTROL_GROUPS[controller]
-            # In a container the path may be the host's, of which only the top is to be seen.
+            # In a container the path may be the host's, and only the top folder is visible.
             for group in [PurePosixPath(path), *PurePosixPath(path).parents]:
                 place = root / folder / group.relative_to("/")
                 if (place / limit).is_file() and (most := (place / limit).read_text().strip()) != "max":
                     statistics = dict(map(str.split, (place / "memory.stat").read_text().splitlines()))
-                    # Pages of files count as used, and are given back when they are needed.
+                    # Cached pages of files count as used, but are freed when memory is needed.
                     yield int(most) - int((place / used).read_text()) + int(statistics[cached])
 
 

@@ -82,7 +82,7 @@ def follow() -> None:
 
 
 def _from_first(content: bytes) -> bytes:
-    """What the first process has; the others' is not looked at. Nothing is pickled."""
+    """The first process's content, which all processes get; that of the others is ignored. Nothing is pickled."""
     length = torch.tensor(len(content))
     distributed.broadcast(length, src=0)
     data = np.frombuffer(bytearray(content or int(length)), dtype=np.uint8)  # of zeros, where there is no content
