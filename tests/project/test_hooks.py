@@ -78,6 +78,7 @@ def interrupt():
     while not stopped.wait(5):  # as a person would: Python loses what is raised in __del__, for one
         os.kill(os.getpid(), signal.SIGINT)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell started the tests with "&"
 bootstrap_project(Path.cwd())
 threading.Thread(target=interrupt, daemon=True).start()
 try:
