@@ -1,6 +1,7 @@
 """How wrong parameters are told, with groups of these tests' own."""
 
 import copy
+import re
 from typing import Annotated, Literal
 
 import pytest
@@ -198,7 +199,7 @@ def test_a_file_of_too_many_levels_is_named(tmp_path):
     path.write_bytes(b"a: " + b"[" * 2000 + b"]" * 2000)
     message = unreadable(ValueError("?"), [tmp_path])
     assert message.startswith(str(path))
-    assert message.endswith(("maximum nesting depth", "maximum recursion depth exceeded"))
+    assert re.search("maximum (nesting|recursion) depth", message)
 
 
 def test_files_that_can_be_read_leave_the_readers_own_words(tmp_path):
