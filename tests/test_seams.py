@@ -10,26 +10,26 @@ from .helpers.project import ROOT, as_params
 
 NETWORK = '''"""A network of one layer a side."""
 
+from math import prod
+
 from torch import nn
 
-from .network import Network
+from .network import EncoderDecoder
 
 
-class Toy(Network):
-    def __init__(self, image_shape, latent_dim, outputs, config):
+class Toy(EncoderDecoder):
+    def __init__(self, shapes, config):
         super().__init__()
-        channels, height, width = image_shape
-        pixels = channels * height * width
-        self.posterior = nn.Sequential(nn.Flatten(), nn.Linear(pixels, 2 * latent_dim))
+        self.posterior = nn.Sequential(nn.Flatten(), nn.Linear(prod(shapes.inputs), 2 * shapes.latent_dim))
         self.scale = config.scale
-        self.last = nn.Linear(latent_dim, outputs * pixels)
-        self.shape = (outputs * channels, height, width)
+        self.last = nn.Linear(shapes.code_dim, prod(shapes.outputs))
+        self.shape = shapes.outputs
 
     def encode(self, images):
         return self.posterior(images) * self.scale
 
-    def decode(self, z):
-        return self.last(z).unflatten(1, self.shape)
+    def decode(self, code):
+        return self.last(code).unflatten(1, self.shape)
 
     def start_at(self, outputs):
         self.last.bias.data.copy_(outputs.flatten())
@@ -41,12 +41,12 @@ CHANGES = {
         ("from .vae import VAE", "from .toy import Toy\n"),
         (
             "        case _:\n            assert_never(config.network)",
-            '        case "toy":\n            return Toy(image_shape, config.latent_dim, outputs, config.toy)\n',
+            '        case "toy":\n            return Toy(shapes, config.toy)\n',
         ),
     ],
     "src/vae_mnist/config/parameters.py": [
         ("class ModelConfig(", "class ToyConfig(ParameterGroup):\n    scale: float\n\n\n"),
-        ('"mlp", "conv"]', '"toy", '),
+        ('"mlp", "conv", "residual", "ladder"]', '"toy", '),
         ("    prior: Literal[", "    toy: ToyConfig\n"),
     ],
     "conf/base/parameters_model.yml": [("  prior: normal", "  toy:\n    scale: 0.5\n")],

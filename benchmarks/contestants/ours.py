@@ -40,7 +40,7 @@ class Ours(Contestant):
         machine = resolve_machine(config)
         training, test = (self.digits(digits, machine.device) for digits in read(folder))
         model, objective = ModelConfig(**parameters("model") | self.model), ObjectiveConfig(**parameters("objective"))
-        self.state = start(model, objective, config, training["images"], machine)
+        self.state = start(model, objective, config, training["images"], 10, machine)
         self.training = training
         self.epochs = train(self.state, {"train": training, "test": test}, config, machine)
 

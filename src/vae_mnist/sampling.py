@@ -4,6 +4,8 @@ The images are pixel means in [0, 1], not Bernoulli draws. The model's mode and 
 are left as they are.
 """
 
+from collections.abc import Iterator, Sequence
+
 import torch
 from torch import Tensor
 
@@ -13,115 +15,177 @@ from .models import VAE
 
 CHUNK = 4096  # decoder outputs at once
 
+Labels = Tensor | Sequence[int] | int | None
+
 
 @torch.no_grad()
-def sample(model: VAE, count: int, *, seed: int = 0) -> Tensor:
+def sample(model: VAE, count: int, *, labels: Labels = None, seed: int = 0, temperature: float = 1.0) -> Tensor:
     """New images: codes from the model's own prior, decoded. (count, C, H, W) in [0, 1], on the CPU.
 
     Args:
         model: any, on any device.
         count: how many, at least 1.
+        labels: of a conditional model, count of 0..K-1 or one for all; None: each class in turn.
         seed: the same seed gives the same codes for every model of one prior and latent size.
+        temperature: multiplies the standard deviation of each Gaussian that codes are drawn from.
 
     Raises:
-        InputError: count below 1.
+        InputError: count below 1, a negative temperature, or labels that do not fit.
     """
-    return decode(model, prior_codes(model, count, seed=seed))
+    chosen = class_labels(model, labels, count)
+    codes = prior_codes(model, count, labels=chosen, seed=seed, temperature=temperature)
+    return decode(model, codes, chosen)
 
 
 @torch.no_grad()
-def prior_codes(model: VAE, count: int, *, seed: int = 0) -> Tensor:
-    """Codes drawn from the model's prior, (count, Z), on the CPU.
-
-    Raises:
-        InputError: count below 1.
-    """
+def prior_codes(model: VAE, count: int, *, labels: Labels = None, seed: int = 0, temperature: float = 1.0) -> Tensor:
+    """Codes drawn from the model's prior, of all groups of latents, (count, Z), on the CPU; see `sample`."""
     if count < 1:
         raise InputError(f"count: expected at least 1, got {count}.")
-    return model.prior.draw(count, torch.Generator().manual_seed(seed)).cpu()
+    if not temperature >= 0:
+        raise InputError(f"temperature: expected 0 or more, got {temperature}.")
+    generator, device = torch.Generator().manual_seed(seed), _device(model)
+    top = model.prior_now().draw(count, generator, temperature).to(device)
+    chosen, codes = class_labels(model, labels, count), torch.empty(count, model.latent_dim)
+    for part in _parts(count):
+        below = model.latent_dim - top.shape[1]
+        noise = temperature * torch.randn(len(top[part]), below, generator=generator)
+        codes[part] = model.complete(top[part], _on(device, chosen, part), noise.to(device))
+    return codes
+
+
+def class_labels(model: VAE, labels: Labels, count: int) -> Tensor | None:
+    """Labels (count,) int64 on the CPU for a conditional model, None for others; see `sample`.
+
+    Raises:
+        InputError: labels for a model that takes none, of another number, or of no class.
+    """
+    if not model.classes:
+        if labels is not None:
+            raise InputError("labels: expected none, because the model is not conditional; leave them out.")
+        return None
+    if labels is None:
+        return torch.arange(count) % model.classes
+    chosen = torch.as_tensor(labels, dtype=torch.int64).cpu()
+    chosen = chosen.expand(count) if chosen.ndim == 0 else chosen
+    if chosen.shape != (count,) or chosen.min() < 0 or chosen.max() >= model.classes:
+        raise InputError(
+            f"labels: expected {count} of 0 to {model.classes - 1}, got {tuple(chosen.shape)} of "
+            f"{chosen.min().item() if len(chosen) else 'none'} to {chosen.max().item() if len(chosen) else 'none'}."
+        )
+    return chosen
 
 
 @torch.no_grad()
-def decode(model: VAE, z: Tensor) -> Tensor:
-    """Pixel means of codes, (N, C, H, W) in [0, 1], on the CPU; z is (N, Z)."""
-    device = _device(model)
+def decode(model: VAE, z: Tensor, labels: Labels = None) -> Tensor:
+    """Pixel means of codes, (N, C, H, W) in [0, 1], on the CPU.
+
+    Args:
+        model: any, on any device.
+        z: (N, Z), or the codes of the first groups of latents; see `VAE.decode`.
+        labels: as for `sample`.
+    """
+    device, chosen = _device(model), class_labels(model, labels, len(z))
     images = torch.empty(len(z), *model.image_shape)  # filled piece by piece: joining needs twice the memory
-    for start in range(0, len(z), CHUNK):
-        images[start : start + CHUNK] = model.decode(z[start : start + CHUNK].to(device))
+    for part in _parts(len(z)):
+        images[part] = model.decode(z[part].to(device), _on(device, chosen, part))
     return images
 
 
 @torch.no_grad()
-def encode(model: VAE, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and log-variance of q(z|x), (N, Z) each, on the CPU.
+def encode(model: VAE, images: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and log-variance of q(z|x), (N, Z) each, on the CPU; of several groups of latents, side by side.
 
     Args:
         model: any, on any device.
         images: (N, C, H, W), uint8 or float in [0, 1].
+        labels: (N,) int64, for a conditional model; others ignore them.
 
     Raises:
-        InputError: another shape, type or range.
+        InputError: another shape, type or range; a conditional model without labels.
     """
     device = _device(model)
     mean, logvar = torch.empty(len(images), model.latent_dim), torch.empty(len(images), model.latent_dim)
-    for start in range(0, len(images), CHUNK):
-        part = slice(start, start + CHUNK)
-        mean[part], logvar[part] = model.encode(as_pixels(images[part].to(device)))
+    for part in _parts(len(images)):
+        mean[part], logvar[part] = model.encode(as_pixels(images[part].to(device)), _on(device, labels, part))
     return mean, logvar
 
 
 @torch.no_grad()
-def reconstruct(model: VAE, images: Tensor) -> Tensor:
+def reconstruct(model: VAE, images: Tensor, labels: Tensor | None = None) -> Tensor:
     """Images through the model by way of their posterior means, (N, C, H, W) in [0, 1], on the CPU.
 
     Args:
         model: any, on any device.
         images: (N, C, H, W), uint8 or float in [0, 1].
+        labels: (N,) int64, for a conditional model; others ignore them.
     """
-    return decode(model, encode(model, images)[0])
+    return decode(model, encode(model, images, labels)[0], labels if model.classes else None)
 
 
 @torch.no_grad()
-def interpolate(model: VAE, z1: Tensor, z2: Tensor, steps: int = 8) -> Tensor:
+def interpolate(
+    model: VAE, z1: Tensor, z2: Tensor, steps: int = 8, *, labels: Labels = None, groups: int = 1
+) -> Tensor:
     """Decode the straight line from z1 to z2, both ends included: (steps, C, H, W) in [0, 1], on the CPU.
 
     Args:
         model: any, on any device.
-        z1: (1, Z) or (Z,).
+        z1: (1, Z) or (Z,); of several groups of latents, the first ones are enough.
         z2: likewise.
         steps: at least 2.
+        labels: of a conditional model, as for `sample`.
+        groups: how many groups of latents change, from the top; those below are at their conditional means.
 
     Raises:
         InputError: fewer steps, or another shape.
     """
     if steps < 2:  # noqa: PLR2004
         raise InputError(f"interpolate: expected steps >= 2, both ends included, got {steps}.")
+    width = _width(model, groups)
     ends = []
     for name, z in (("z1", z1), ("z2", z2)):
-        if z.shape not in ((1, model.latent_dim), (model.latent_dim,)):
-            raise InputError(
-                f"interpolate: expected {name} of shape (1, {model.latent_dim}) or ({model.latent_dim},), "
-                f"got {tuple(z.shape)}."
-            )
-        ends.append(z.reshape(1, -1))
+        sizes = sorted({width, model.latent_dim})
+        if z.shape not in [(*one, size) for size in sizes for one in ((1,), ())]:
+            expected = " or ".join(f"(1, {size}) or ({size},)" for size in sizes)
+            raise InputError(f"interpolate: expected {name} of shape {expected}, got {tuple(z.shape)}.")
+        ends.append(z.reshape(1, -1)[:, :width])
     weight = torch.linspace(0, 1, steps, device=z1.device).unsqueeze(1)  # (S, 1)
-    return decode(model, torch.lerp(ends[0].float(), ends[1].float().to(z1.device), weight))
+    return decode(model, torch.lerp(ends[0].float(), ends[1].float().to(z1.device), weight), labels)
 
 
 @torch.no_grad()
-def traverse(model: VAE, z: Tensor, dimensions: list[int], values: Tensor) -> Tensor:
+def traverse(
+    model: VAE, z: Tensor, dimensions: list[int], values: Tensor, *, labels: Labels = None, groups: int = 1
+) -> Tensor:
     """Decode z with one dimension at a time set to each value: (D x V, C, H, W), one dimension after another.
 
     Args:
         model: any, on any device.
-        z: (1, Z), the code to start from.
-        dimensions: D of 0..Z-1.
+        z: (1, Z), the code to start from; of several groups of latents, the first ones are enough.
+        dimensions: D of 0..Z'-1, of the groups that are kept.
         values: (V,).
+        labels: of a conditional model, as for `sample`.
+        groups: how many groups of latents are kept, from the top; those below are at their conditional means.
     """
-    codes = z.cpu().repeat(len(dimensions), len(values), 1)  # (D, V, Z)
+    codes = z.cpu()[:, : _width(model, groups)].repeat(len(dimensions), len(values), 1)  # (D, V, Z')
     for row, dimension in enumerate(dimensions):
         codes[row, :, dimension] = values
-    return decode(model, codes.flatten(0, 1))
+    return decode(model, codes.flatten(0, 1), labels)
+
+
+def _width(model: VAE, groups: int) -> int:
+    if not 1 <= groups <= len(model.groups):
+        raise InputError(f"groups: expected 1 to {len(model.groups)}, got {groups}.")
+    return sum(model.groups[:groups])
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
+
+
+def _on(device: torch.device, labels: Tensor | None, part: slice) -> Tensor | None:
+    return labels[part].to(device) if labels is not None else None
 
 
 def _device(model: VAE) -> torch.device:

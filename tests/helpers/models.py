@@ -7,12 +7,18 @@ from vae_mnist.models import build_model
 
 MODEL = {
     "latent_dim": 4, "network": "mlp", "mlp": {"hidden_dim": 16}, "conv": {"channels": [4, 6], "hidden_dim": 16},
-    "prior": "normal", "flow": {"couplings": 3, "hidden_dim": 8}, "likelihood": "bernoulli",
+    "residual": {"patch": 2, "channels": [4, 6], "blocks": 1, "hidden_dim": 16},
+    "ladder": {"patch": 2, "channels": [4, 6], "blocks": [1, 1], "groups": [1, 2], "latent_channels": [1, 2]},
+    "prior": "normal", "mixture": {"components": 3}, "vamp": {"pseudo_inputs": 5},
+    "flow": {"couplings": 3, "hidden_dim": 8}, "likelihood": "bernoulli", "conditional": False,
 }  # fmt: skip
 OBJECTIVE = {"name": "elbo", "beta": 1.0, "iwae": {"samples": 3}}
 
-# One of each choice, and all second ones at once.
-KINDS = [{}, {"network": "conv"}, {"prior": "flow"}, {"network": "conv", "prior": "flow"}]
+# One of each choice, and some of them together.
+KINDS = [
+    {}, {"network": "conv"}, {"network": "residual"}, {"network": "ladder"}, {"prior": "mixture"}, {"prior": "vamp"},
+    {"prior": "flow"}, {"network": "conv", "prior": "flow"}, {"network": "ladder", "prior": "vamp"},
+]  # fmt: skip
 
 
 def model_config(**changes):

@@ -36,7 +36,7 @@ def settings(cfg, model=None, objective=None):
 def begin(splits, cfg, model=None, objective=None):
     """An untrained state."""
     images = splits["train"]["images"]
-    return start(model or model_config(), objective or objective_config(), cfg, images, resolve_machine(cfg))
+    return start(model or model_config(), objective or objective_config(), cfg, images, 10, resolve_machine(cfg))
 
 
 def epochs(state, splits, cfg):

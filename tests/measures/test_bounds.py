@@ -7,7 +7,7 @@ from torch.distributions import MultivariateNormal, Normal
 from vae_mnist.errors import InputError
 from vae_mnist.measures.bounds import average_terms, importance_weighted
 from vae_mnist.models import VAE
-from vae_mnist.models.network import Network
+from vae_mnist.models.network import EncoderDecoder
 from vae_mnist.objectives import Elbo, Iwae
 
 from ..helpers.models import small
@@ -77,7 +77,7 @@ class _Unit:
         return -Normal(outputs, 1.0).log_prob(images).flatten(2).sum(2)
 
 
-class _Linear(Network):
+class _Linear(EncoderDecoder):
     """x = W z + b, and a posterior that is only roughly the true one."""
 
     def __init__(self):

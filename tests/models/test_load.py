@@ -79,7 +79,7 @@ def test_every_model_comes_back_from_its_checkpoint_in_eval_mode(tmp_path, sampl
     write_checkpoint(checkpoint, str(tmp_path / "c.pt"))
     model = load_model(str(tmp_path / "c.pt"))
     assert not model.training
-    assert model.latent_dim == 4
+    assert model.groups[0] == 4
     assert model.state_dict().keys() == checkpoint.model_state.keys()
     assert all(torch.equal(model.state_dict()[key], value) for key, value in checkpoint.model_state.items())
     assert all(tensor.device.type == "cpu" for tensor in model.state_dict().values())

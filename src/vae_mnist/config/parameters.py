@@ -2,12 +2,17 @@
 
 import os
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Width = Annotated[int, Field(ge=1, le=65_536)]  # of a layer
+Patch = Annotated[int, Field(ge=1, le=16)]  # pixels a side of a cell of the finest feature map
+
+Item = TypeVar("Item")
+# One number a level, the finest first; YAML has lists only.
+Levels = Annotated[tuple[Item, ...], Field(min_length=1, max_length=8, strict=False)]
 
 NAME_BYTES, PATH_BYTES = 255, 3072  # Linux takes 255 and 4,096, and longer names lie below the folder
 
@@ -45,9 +50,52 @@ class MlpConfig(ParameterGroup):
 class ConvConfig(ParameterGroup):
     """Convolutions, each of which halves height and width; the decoder mirrors them."""
 
-    # YAML has lists only
-    channels: Annotated[tuple[Width, ...], Field(min_length=1, max_length=8, strict=False)]
+    channels: Levels[Width]
     hidden_dim: Width
+
+
+class ResidualConfig(ParameterGroup):
+    """Residual blocks at several resolutions; the decoder mirrors them."""
+
+    patch: Patch
+    channels: Levels[Width]
+    blocks: Annotated[int, Field(ge=0, le=64)]  # of each level, on each side
+    hidden_dim: Width
+
+
+class LadderConfig(ParameterGroup):
+    """Groups of latents at several resolutions, below a top group of dense ones."""
+
+    patch: Patch
+    channels: Levels[Width]
+    blocks: Levels[Annotated[int, Field(ge=0, le=64)]]  # of each level on the way up
+    groups: Levels[Annotated[int, Field(ge=0, le=64)]]  # of latents
+    latent_channels: Levels[Width]  # of each group
+
+    @model_validator(mode="after")
+    def _one_number_a_level(self) -> Self:
+        count = len(self.channels)
+        for name in ("blocks", "groups", "latent_channels"):
+            if (found := len(getattr(self, name))) != count:
+                raise ValueError(
+                    f"model.ladder.{name}: expected {count} numbers, one for each of model.ladder.channels, "
+                    f"got {found}."
+                )
+        if not any(self.groups):
+            raise ValueError("model.ladder.groups: expected at least one group of latents below the top, got none.")
+        return self
+
+
+class MixtureConfig(ParameterGroup):
+    """Learned Gaussians."""
+
+    components: Annotated[int, Field(ge=1, le=100_000)]
+
+
+class VampConfig(ParameterGroup):
+    """Posteriors at learned pseudo-inputs."""
+
+    pseudo_inputs: Annotated[int, Field(ge=1, le=100_000)]
 
 
 class FlowConfig(ParameterGroup):
@@ -61,11 +109,16 @@ class ModelConfig(ParameterGroup):
     """Which model to build: a choice a part, and a sub-group a choice; the image's shape follows from the data."""
 
     latent_dim: Annotated[int, Field(ge=1, le=4096)]
-    network: Literal["mlp", "conv"]
+    network: Literal["mlp", "conv", "residual", "ladder"]
     mlp: MlpConfig
     conv: ConvConfig
-    prior: Literal["normal", "flow"]
+    residual: ResidualConfig
+    ladder: LadderConfig
+    prior: Literal["normal", "mixture", "vamp", "flow"]
+    mixture: MixtureConfig
+    vamp: VampConfig
     flow: FlowConfig
+    conditional: bool
     likelihood: Literal["bernoulli"]
 
     @model_validator(mode="after")

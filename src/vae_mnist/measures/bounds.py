@@ -38,7 +38,13 @@ class ImportanceWeighted(NamedTuple):
 
 @torch.inference_mode()
 def average_terms(
-    model: VAE, objective: Objective, images: Tensor, *, step: int = 0, batch_size: int = BATCH_SIZE
+    model: VAE,
+    objective: Objective,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    step: int = 0,
+    batch_size: int = BATCH_SIZE,
 ) -> Losses:
     """The terms of the objective over all images, with noise from a fixed seed.
 
@@ -46,6 +52,7 @@ def average_terms(
         model: on the device of the images; its mode is not changed.
         objective: what training minimises.
         images: (N, C, H, W) uint8, or float in [0, 1].
+        labels: (N,) int64, for a conditional model; others ignore them.
         step: updates made before, for objectives that change during training.
         batch_size: decoder outputs held at once.
 
@@ -55,10 +62,11 @@ def average_terms(
     check_some(images)
     generator = torch.Generator().manual_seed(TEST_NOISE_SEED)
     sums: dict[str, float] = {}
-    for part in images.split(max(1, batch_size // objective.samples)):
-        pixels = as_pixels(part)
+    size = max(1, batch_size // objective.samples)
+    for start in range(0, len(images), size):
+        pixels, classes = as_pixels(images[start : start + size]), _part(labels, start, size)
         noise = torch.randn(objective.samples, len(pixels), model.noise_dim, generator=generator).to(pixels.device)
-        terms = objective(model(pixels, noise), torch.tensor(step))
+        terms = objective(model(pixels, noise, classes), torch.tensor(step))
         values = {"loss": terms.loss, "distortion": terms.distortion, "rate": terms.rate, **terms.extra}
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value.sum(dtype=_widest(value)).item()
@@ -67,13 +75,16 @@ def average_terms(
 
 
 @torch.inference_mode()
-def importance_weighted(model: VAE, images: Tensor, samples: int, *, seed: int, chunk_size: int) -> ImportanceWeighted:
+def importance_weighted(
+    model: VAE, images: Tensor, samples: int, labels: Tensor | None = None, *, seed: int, chunk_size: int
+) -> ImportanceWeighted:
     """The importance-weighted bound with `samples` posterior samples an image (Burda et al. 2016).
 
     Args:
         model: on the device of the images.
         images: (N, C, H, W), 0 or 1 (0 or 255 as uint8) for a bound on a likelihood.
         samples: k.
+        labels: (N,) int64, for a conditional model; others ignore them.
         seed: of the posterior samples; which of them an image gets depends on the chunk size as well.
         chunk_size: decoder outputs held at once; k may exceed it.
 
@@ -87,14 +98,18 @@ def importance_weighted(model: VAE, images: Tensor, samples: int, *, seed: int, 
     # into, and a long evaluation grows by hundreds of megabytes.
     nll = torch.empty(len(images), dtype=torch.float64)
     for start in range(0, len(images), group):
-        pixels = as_pixels(images[start : start + group])
+        pixels, classes = as_pixels(images[start : start + group]), _part(labels, start, group)
         log_weights = torch.empty(samples, len(pixels), device=pixels.device)
         for part in log_weights.split(chunk_size):
             noise = torch.randn(len(part), len(pixels), model.noise_dim, generator=generator).to(pixels.device)
-            part.copy_(model(pixels, noise).log_weights)
+            part.copy_(model(pixels, noise, classes).log_weights)
         nll[start : start + group] = importance_weighted_nll(log_weights)
     spread = nll.std().item() / sqrt(len(nll)) if len(nll) > 1 else 0.0
     return ImportanceWeighted(nll.mean().item(), spread)
+
+
+def _part(labels: Tensor | None, start: int, size: int) -> Tensor | None:
+    return labels[start : start + size] if labels is not None else None
 
 
 def _widest(tensor: Tensor) -> torch.dtype:

@@ -1,5 +1,7 @@
 """How much the latent dimensions carry."""
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -10,24 +12,31 @@ ACTIVE_UNIT_THRESHOLD = 0.01  # Burda et al. 2016, section 5.1
 
 
 @torch.inference_mode()
-def posterior_statistics(model: VAE, images: Tensor, *, batch_size: int = 1000) -> tuple[Tensor, Tensor]:
-    """Posterior means of all images (N, Z) float32, and KL to N(0, I) of each latent dimension, (Z,) float64 nats.
+def posterior_statistics(
+    model: VAE, images: Tensor, labels: Tensor | None = None, *, batch_size: int = 1000
+) -> tuple[Tensor, Tensor]:
+    """Posterior means of all images (N, Z) float32, and KL of each latent dimension, (Z,) float64 nats.
 
-    The KL is averaged over the images. To N(0, I) also where the model's prior is another, for it alone is a sum over
-    dimensions.
+    The KL is averaged over the images. To N(0, I) also where the prior of the codes is another, for it alone is a sum
+    over dimensions; of the lower groups of a ladder to their prior given the posterior means above.
 
     Args:
         model: on the device of the images.
         images: (N, C, H, W) uint8, or float in [0, 1].
+        labels: (N,) int64, for a conditional model; others ignore them.
         batch_size: images held as floats at once.
     """
     check_some(images)
     means = torch.empty(len(images), model.latent_dim)
     kl = torch.zeros(model.latent_dim, dtype=torch.float64)
     for start in range(0, len(images), batch_size):
-        posterior = model.encode(as_pixels(images[start : start + batch_size]))
-        means[start : start + batch_size] = posterior.mean
-        kl += posterior.kl_to_standard().sum(0).cpu().double()
+        part = slice(start, start + batch_size)
+        pairs = model.posteriors(as_pixels(images[part]), labels[part] if labels is not None else None)
+        (top, _), *below = pairs
+        means[part] = torch.cat([q.mean for q, _ in pairs], dim=1)
+        # The groups below the top are Gaussians, whose KL has a closed form.
+        parts = [top.kl_to_standard(), *(cast("Tensor", p.kl(q)) for q, p in below)]
+        kl += torch.cat([part.sum(0) for part in parts]).cpu().double()
     return means, kl / len(images)
 
 

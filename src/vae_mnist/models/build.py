@@ -6,44 +6,57 @@ from typing import assert_never
 from ..config.parameters import ModelConfig
 from .conv import Conv
 from .flow import FlowPrior
+from .ladder import Ladder
 from .likelihoods import Bernoulli, Likelihood
+from .mixture import MixturePrior, VampPrior
 from .mlp import Mlp
-from .network import Network
+from .network import Network, Shapes
 from .priors import Prior, StandardNormal
-from .vae import VAE
+from .residual import Residual
+from .vae import VAE, shapes_of
 
 
-def build_model(config: ModelConfig, image_shape: Sequence[int] = (1, 28, 28)) -> VAE:
+def build_model(config: ModelConfig, image_shape: Sequence[int] = (1, 28, 28), classes: int = 10) -> VAE:
     """Build an untrained model; weights are drawn from torch's default generator.
 
     Args:
         config: the choices and their sizes.
         image_shape: (C, H, W) of the data.
+        classes: K of the data, for a conditional model.
 
     Raises:
         ConfigError: the network cannot be built for images of that shape.
     """
-    likelihood = build_likelihood(config)
-    network = build_network(config, image_shape, likelihood.outputs)
-    return VAE(config.latent_dim, image_shape, network=network, prior=build_prior(config), likelihood=likelihood)
+    likelihood, classes = build_likelihood(config), classes if config.conditional else 0
+    network = build_network(config, shapes_of(config.latent_dim, image_shape, likelihood.outputs, classes))
+    prior = build_prior(config, image_shape)
+    return VAE(config.latent_dim, image_shape, network=network, prior=prior, likelihood=likelihood, classes=classes)
 
 
-def build_network(config: ModelConfig, image_shape: Sequence[int], outputs: int) -> Network:
-    """The encoder and decoder of `model.network`; outputs is the number the likelihood needs per channel."""
+def build_network(config: ModelConfig, shapes: Shapes) -> Network:
+    """The encoder and decoder of `model.network`."""
     match config.network:
         case "mlp":
-            return Mlp(image_shape, config.latent_dim, outputs, config.mlp.hidden_dim)
+            return Mlp(shapes, config.mlp.hidden_dim)
         case "conv":
-            return Conv(image_shape, config.latent_dim, outputs, config.conv)
+            return Conv(shapes, config.conv)
+        case "residual":
+            return Residual(shapes, config.residual)
+        case "ladder":
+            return Ladder(shapes, config.ladder)
         case _:
             assert_never(config.network)
 
 
-def build_prior(config: ModelConfig) -> Prior:
+def build_prior(config: ModelConfig, image_shape: Sequence[int]) -> Prior:
     """The prior of `model.prior`."""
     match config.prior:
         case "normal":
             return StandardNormal(config.latent_dim)
+        case "mixture":
+            return MixturePrior(config.latent_dim, config.mixture)
+        case "vamp":
+            return VampPrior(config.latent_dim, image_shape, config.vamp)
         case "flow":
             return FlowPrior(config.latent_dim, config.flow)
         case _:

@@ -1,6 +1,5 @@
 """A convolutional network: each level halves height and width, and the decoder mirrors the encoder."""
 
-from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
 from typing import cast
@@ -10,27 +9,25 @@ from torch import Tensor, nn
 
 from ..config.parameters import ConvConfig
 from ..errors import ConfigError
-from .network import Network
+from .network import EncoderDecoder, Shapes
 
 SMALLEST = 16  # pixels a side
 
 
-class Conv(Network):
+class Conv(EncoderDecoder):
     """4 x 4 convolutions of stride 2 with ReLU, a dense layer, and the same back.
 
     Args:
-        image_shape: (C, H, W), H and W of 16 or more.
-        latent_dim: Z.
-        outputs: of the decoder, per channel.
+        shapes: of images, codes and outputs; images of 16 x 16 or more.
         config: channels of each level, width of the dense layer.
 
     Raises:
         ConfigError: images too small for so many levels.
     """
 
-    def __init__(self, image_shape: Sequence[int], latent_dim: int, outputs: int, config: ConvConfig) -> None:
+    def __init__(self, shapes: Shapes, config: ConvConfig) -> None:
         super().__init__()
-        channels, height, width = image_shape
+        channels, height, width = shapes.inputs
         levels, needed = len(config.channels), max(SMALLEST, 2 ** len(config.channels))
         if min(height, width) < needed:
             raise ConfigError(
@@ -43,15 +40,15 @@ class Conv(Network):
         for before, after in pairwise([channels, *config.channels]):
             down += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.ReLU()]
         self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(prod(small), config.hidden_dim), nn.ReLU())
-        self.posterior = nn.Linear(config.hidden_dim, 2 * latent_dim)  # mean and log-variance in one product
+        self.posterior = nn.Linear(config.hidden_dim, 2 * shapes.latent_dim)  # mean and log-variance in one product
         up: list[nn.Module] = []
         for level in reversed(range(levels)):
             # An odd size has one row more than twice its half.
             odd = (sizes[level][0] % 2, sizes[level][1] % 2)
-            after = config.channels[level - 1] if level else outputs * channels
+            after = config.channels[level - 1] if level else shapes.outputs[0]
             up += [nn.ReLU(), nn.ConvTranspose2d(config.channels[level], after, 4, 2, 1, output_padding=odd)]
         self.decoder = nn.Sequential(
-            nn.Linear(latent_dim, config.hidden_dim),
+            nn.Linear(shapes.code_dim, config.hidden_dim),
             nn.ReLU(),
             nn.Linear(config.hidden_dim, prod(small)),
             nn.Unflatten(1, small),

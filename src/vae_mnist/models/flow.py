@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ..config.parameters import FlowConfig
 from ..errors import ConfigError
-from .priors import Prior
+from .gaussian import DiagonalGaussian
+from .priors import Encode, Prior, PriorDistribution
 
 
 class FlowPrior(Prior):
@@ -31,6 +32,13 @@ class FlowPrior(Prior):
             raise ConfigError(f"FlowPrior: expected latent_dim of at least 2, got {latent_dim}.")
         self.couplings = nn.ModuleList(_Coupling(latent_dim, config.hidden_dim) for _ in range(config.couplings))
 
+    def given(self, encode: Encode) -> PriorDistribution:  # noqa: ARG002 for priors that are made of posteriors
+        """Itself: there is nothing to compute before."""
+        return self
+
+    def kl(self, posterior: DiagonalGaussian) -> None:
+        """None: there is no closed form."""
+
     def log_prob(self, z: Tensor) -> Tensor:
         """Log p(z), (...) nats in float32, of z (..., Z)."""
         with _float32(z.device):
@@ -40,9 +48,10 @@ class FlowPrior(Prior):
                 log_det = log_det + volume
             return log_det - 0.5 * (u.square() + log(2 * pi)).sum(-1)
 
-    def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """Codes drawn from p(z), (count, Z), on the device of the weights."""
-        z = torch.randn(count, self.latent_dim, generator=generator).to(next(self.parameters()).device)
+    def draw(self, count: int, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
+        """Codes drawn from p(z), (count, Z), on the device of the weights; see `PriorDistribution.draw`."""
+        z = temperature * torch.randn(count, self.latent_dim, generator=generator)
+        z = z.to(next(self.parameters()).device)
         with _float32(z.device):
             for coupling in reversed(self.couplings):
                 z = _unshuffled(cast("_Coupling", coupling).inverse(z))

@@ -6,12 +6,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+# exp(10) = 22,026 stays below 65,504, the largest float16: no precision can overflow at the bound.
+LOGVAR_MIN, LOGVAR_MAX = -20.0, 10.0
+
 
 class DiagonalGaussian(NamedTuple):
     """N(mean, diag(exp(logvar))), over the last dimension."""
 
     mean: Tensor  # (..., Z)
     logvar: Tensor  # (..., Z), log of the variance
+
+    @classmethod
+    def of(cls, parameters: Tensor) -> "DiagonalGaussian":
+        """Mean and bounded log-variance in float32, of a network's output (N, 2Z) that has them side by side."""
+        mean, logvar = parameters.float().chunk(2, dim=1)
+        return cls(mean, logvar.clamp(LOGVAR_MIN, LOGVAR_MAX))
 
     def sample(self, noise: Tensor) -> Tensor:
         """Samples that gradients flow through, (S, ..., Z); noise is (S, ..., Z) standard normal.
@@ -24,6 +33,11 @@ class DiagonalGaussian(NamedTuple):
         """Log density of z (S, ..., Z), (S, ...) nats."""
         squares = (z - self.mean).square() * torch.exp(-self.logvar)
         return -0.5 * (squares + self.logvar + log(2 * pi)).sum(-1)
+
+    def kl(self, posterior: "DiagonalGaussian") -> Tensor:
+        """KL(posterior || this) of each dimension, (..., Z) nats."""
+        squares = (posterior.mean - self.mean).square() + posterior.logvar.exp()
+        return 0.5 * (self.logvar - posterior.logvar + squares * torch.exp(-self.logvar) - 1)
 
     def kl_to_standard(self) -> Tensor:
         """KL to N(0, I) of each dimension, (..., Z) nats (Kingma & Welling 2014, appendix B)."""

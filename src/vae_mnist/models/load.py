@@ -39,7 +39,7 @@ def model_from_checkpoint(checkpoint: Checkpoint) -> VAE:
     try:
         # On no device: a small file may describe a model that fills the memory, and no generator moves.
         with torch.device("meta"):
-            model = build_model(ModelConfig(**checkpoint.model), checkpoint.image_shape)
+            model = build_model(ModelConfig(**checkpoint.model), checkpoint.image_shape, checkpoint.dataset.classes)
     except (RuntimeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(f"{brief(checkpoint.model)} describes no model: {error}") from error
     try:

@@ -1,20 +1,19 @@
 """The variational autoencoder of Kingma & Welling (2014), arXiv:1312.6114, put together from its parts."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import accumulate
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from ..errors import ConfigError, InputError
 from .gaussian import DiagonalGaussian
 from .likelihoods import Bernoulli, Likelihood
 from .mlp import Mlp
-from .network import Network
-from .priors import Prior, StandardNormal
-
-# exp(10) = 22,026 stays below 65,504, the largest float16: no precision can overflow at the bound.
-LOGVAR_MIN, LOGVAR_MAX = -20.0, 10.0
+from .network import Network, Shapes
+from .priors import CodeDistribution, Prior, PriorDistribution, StandardNormal
 
 
 class Pass(NamedTuple):
@@ -22,8 +21,8 @@ class Pass(NamedTuple):
 
     outputs: Tensor  # (S, B, C', H, W), of the decoder
     nll: Tensor  # (S, B) nats, -log p(x|z)
-    posteriors: tuple[DiagonalGaussian, ...]  # G, (B, Z) each
-    priors: tuple[Prior, ...]  # G
+    posteriors: tuple[DiagonalGaussian, ...]  # G, the top one (B, Z), those below (S, B, Z)
+    priors: tuple[CodeDistribution, ...]  # G, those below the top given the latents above
     z: tuple[Tensor, ...]  # G, (S, B, Z) each
 
     @property
@@ -37,13 +36,27 @@ class Pass(NamedTuple):
         return torch.stack([p.log_prob(z) for p, z in zip(self.priors, self.z, strict=True)], dim=-1)
 
     @property
+    def kls(self) -> tuple[Tensor | None, ...]:
+        """KL(q || p) of each dimension of each group in closed form, G of (B, Z) nats, averaged over the samples.
+
+        None for a group without closed form.
+        """
+        parts = [p.kl(q) for p, q in zip(self.priors, self.posteriors, strict=True)]
+        return tuple(part if part is None or part.ndim == 2 else part.mean(0) for part in parts)  # noqa: PLR2004
+
+    @property
     def kl(self) -> Tensor | None:
         """KL(q(z|x) || p(z)) of each dimension in closed form, (B, Z) nats; None if a group has none."""
-        parts = [p.kl(q) for p, q in zip(self.priors, self.posteriors, strict=True)]
-        known = [part for part in parts if part is not None]
-        if len(known) < len(parts):
+        known = [part for part in self.kls if part is not None]
+        if len(known) < len(self.z):
             return None
         return known[0] if len(known) == 1 else torch.cat(known, dim=1)
+
+    @property
+    def rates(self) -> tuple[Tensor, ...]:
+        """KL(q || p) of each group, G of (B,) nats: in closed form, else averaged over the samples."""
+        groups = zip(self.kls, self.posteriors, self.priors, self.z, strict=True)
+        return tuple(kl.sum(1) if kl is not None else (q.log_prob(z) - p.log_prob(z)).mean(0) for kl, q, p, z in groups)
 
     @property
     def distortion(self) -> Tensor:
@@ -52,9 +65,9 @@ class Pass(NamedTuple):
 
     @property
     def rate(self) -> Tensor:
-        """KL(q(z|x) || p(z)), (B,) nats: in closed form, else averaged over the samples."""
-        kl = self.kl
-        return kl.sum(1) if kl is not None else (self.log_q - self.log_p).sum(-1).mean(0)
+        """KL(q(z|x) || p(z)) over all groups, (B,) nats."""
+        first, *others = self.rates
+        return sum(others, start=first)
 
     @property
     def log_weights(self) -> Tensor:
@@ -69,12 +82,15 @@ class VAE(nn.Module):
     >>> model.decode(torch.zeros(4, 20)).shape
     torch.Size([4, 1, 28, 28])
 
+    A conditional model reads a label as one more plane beside the image, and as a one-hot vector behind the code.
+
     Args:
-        latent_dim: Z, the number of latent dimensions.
+        latent_dim: latent dimensions, of the top group if there are several.
         image_shape: (C, H, W).
         network: encoder and decoder; `Mlp` if not given.
         prior: of the codes; N(0, I) if not given.
         likelihood: of the pixels; Bernoulli if not given.
+        classes: K of a conditional model, q(z|x, y) and p(x|z, y); 0: not conditional, labels are ignored.
 
     Raises:
         ConfigError: a size below 1.
@@ -88,6 +104,7 @@ class VAE(nn.Module):
         network: Network | None = None,
         prior: Prior | None = None,
         likelihood: Likelihood | None = None,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.image_shape = tuple(int(size) for size in image_shape)
@@ -96,62 +113,177 @@ class VAE(nn.Module):
                 "VAE: expected latent_dim >= 1 and image_shape (C, H, W) of sizes >= 1, "
                 f"got {latent_dim} and {self.image_shape}."
             )
-        self.latent_dim = latent_dim
+        self.classes = classes
         self.likelihood = likelihood or Bernoulli()
-        self.network = network or Mlp(self.image_shape, latent_dim, self.likelihood.outputs)
+        self.network = network or Mlp(shapes_of(latent_dim, self.image_shape, self.likelihood.outputs, classes))
         self.prior = prior or StandardNormal(latent_dim)
+        self.groups = (latent_dim, *self.network.groups)  # sizes of the groups of latents, top first
+        if classes:
+            self.planes = nn.Embedding(classes, self.image_shape[1] * self.image_shape[2])  # what the encoder reads
+
+    @property
+    def latent_dim(self) -> int:
+        """Z, the latent dimensions of all groups."""
+        return sum(self.groups)
 
     @property
     def noise_dim(self) -> int:
         """D, the standard normal numbers that a pass needs for each sample of an image."""
         return self.latent_dim
 
-    def encode(self, images: Tensor) -> DiagonalGaussian:
-        """q(z|x): mean and log-variance, (B, Z) float32 each.
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> DiagonalGaussian:
+        """q(z|x): mean and log-variance, (B, Z) float32 each; of several groups, side by side.
+
+        The posterior of a lower group is that given the means of the groups above.
 
         Args:
             images: (B, C, H, W), float in [0, 1].
+            labels: (B,) int64, 0..K-1, for a conditional model.
 
         Raises:
-            InputError: another shape, or integers.
+            InputError: another shape, or integers; a conditional model without labels.
         """
-        if images.ndim != 4 or images.shape[1:] != self.image_shape or not images.is_floating_point():  # noqa: PLR2004
-            raise InputError(
-                f"encode: expected float images of shape {_shape('B', *self.image_shape)}, pixels in [0, 1], "
-                f"got {_shape(*images.shape)} of {images.dtype}."
-            )
-        mean, logvar = self.network.encode(images).float().chunk(2, dim=1)
-        return DiagonalGaussian(mean, logvar.clamp(LOGVAR_MIN, LOGVAR_MAX))
+        posteriors = [posterior for posterior, _ in self.posteriors(images, labels)]
+        if len(posteriors) == 1:
+            return posteriors[0]
+        return DiagonalGaussian(*(torch.cat(parts, dim=1) for parts in zip(*posteriors, strict=True)))
 
-    def decode(self, z: Tensor) -> Tensor:
+    def posteriors(
+        self, images: Tensor, labels: Tensor | None = None
+    ) -> list[tuple[DiagonalGaussian, CodeDistribution]]:
+        """(q, p) of each group, (B, Z) each, given the posterior means of the groups above; see `encode`."""
+        top, features = self._ascend(images, labels)
+        pairs: list[tuple[DiagonalGaussian, CodeDistribution]] = [(top, self.prior_now())]
+
+        def choose(_: int, prior: DiagonalGaussian, posterior: DiagonalGaussian | None) -> Tensor:
+            assert posterior is not None  # noqa: S101 features were given
+            pairs.append((posterior, prior))
+            return posterior.mean
+
+        if len(self.groups) > 1:
+            self.network.descend(self._code(top.mean, labels), choose, features)
+        return pairs
+
+    def decode(self, z: Tensor, labels: Tensor | None = None) -> Tensor:
         """Pixel means of p(x|z), (N, C, H, W) in [0, 1].
 
         Args:
-            z: (N, Z).
+            z: (N, Z); or the codes of the first groups alone, with those below at their conditional means.
+            labels: (N,) int64, 0..K-1, for a conditional model.
 
         Raises:
-            InputError: another shape.
+            InputError: another shape; a conditional model without labels.
         """
-        if z.ndim != 2 or z.shape[1] != self.latent_dim:  # noqa: PLR2004
-            raise InputError(f"decode: expected z of shape (N, {self.latent_dim}), got {_shape(*z.shape)}.")
-        return self.likelihood.mean(self.network.decode(z))
+        return self.likelihood.mean(self._descend(z, labels)[0])
 
-    def forward(self, images: Tensor, noise: Tensor) -> Pass:
+    def complete(self, z: Tensor, labels: Tensor | None = None, noise: Tensor | None = None) -> Tensor:
+        """Codes of all groups, (N, Z), given those of the first ones.
+
+        Args:
+            z: (N, Z'), the codes of one group or more, from the top.
+            labels: (N,) int64, 0..K-1, for a conditional model.
+            noise: (N, Z - Z') standard normal, to draw the groups below from p(z_g | z_<g); None: their means.
+
+        Raises:
+            InputError: another shape; a conditional model without labels.
+        """
+        return z if z.shape[1:] == (self.latent_dim,) else torch.cat(self._descend(z, labels, noise)[1], dim=1)
+
+    def prior_now(self) -> PriorDistribution:
+        """p(z), of the top group if there are several, with the weights as they are."""
+
+        def encode(images: Tensor) -> DiagonalGaussian:
+            # Pseudo-inputs of a conditional model belong to each class in turn.
+            labels = torch.arange(len(images), device=images.device) % self.classes if self.classes else None
+            return self._ascend(images, labels)[0]
+
+        return self.prior.given(encode)
+
+    def forward(self, images: Tensor, noise: Tensor, labels: Tensor | None = None) -> Pass:
         """Encode, draw S samples of each posterior, decode.
 
         Args:
             images: (B, C, H, W), float in [0, 1].
             noise: (S, B, D) standard normal.
+            labels: (B,) int64, 0..K-1, for a conditional model; ignored by others.
         """
-        posterior = self.encode(images)
-        z = posterior.sample(noise)  # (S, B, Z)
-        outputs = self.network.decode(z.flatten(0, 1))  # (S x B, C', H, W)
-        outputs = outputs.view(*z.shape[:2], *outputs.shape[1:])  # (S, B, C', H, W)
-        return Pass(outputs, self.likelihood.nll(outputs, images), (posterior,), (self.prior,), (z,))
+        samples, count = noise.shape[:2]
+        noises = noise.split(self.groups, dim=-1)
+        top, features = self._ascend(images, labels)
+        posteriors, priors, codes = [top], [cast("CodeDistribution", self.prior_now())], [top.sample(noises[0])]
+
+        def choose(group: int, prior: DiagonalGaussian, posterior: DiagonalGaussian | None) -> Tensor:
+            assert posterior is not None  # noqa: S101 features were given
+            p, q = (DiagonalGaussian(*(part.view(samples, count, -1) for part in each)) for each in (prior, posterior))
+            z = q.sample(noises[group])  # (S, B, Z)
+            posteriors.append(q)
+            priors.append(p)
+            codes.append(z)
+            return z.flatten(0, 1)
+
+        several = labels.repeat(samples) if self.classes and labels is not None else None
+        code = self._code(codes[0].flatten(0, 1), several)
+        outputs = self.network.descend(code, choose, features)  # (S x B, C', H, W)
+        outputs = outputs.view(samples, count, *outputs.shape[1:])  # (S, B, C', H, W)
+        nll = self.likelihood.nll(outputs, images)
+        return Pass(outputs, nll, tuple(posteriors), tuple(priors), tuple(codes))
 
     def start_at(self, means: Tensor) -> None:
         """Start the decoder at pixel means (C, H, W) in [0, 1]: the best image that ignores the code."""
         self.network.start_at(self.likelihood.outputs_of(means))
+
+    def _ascend(self, images: Tensor, labels: Tensor | None) -> tuple[DiagonalGaussian, tuple[Tensor, ...]]:
+        if images.ndim != 4 or images.shape[1:] != self.image_shape or not images.is_floating_point():  # noqa: PLR2004
+            raise InputError(
+                f"encode: expected float images of shape {_shape('B', *self.image_shape)}, pixels in [0, 1], "
+                f"got {_shape(*images.shape)} of {images.dtype}."
+            )
+        if self.classes:
+            planes: Tensor = self.planes(self._checked(labels, len(images)))
+            images = torch.cat([images, planes.view(-1, 1, *self.image_shape[1:])], dim=1)
+        parameters, features = self.network.ascend(images)
+        return DiagonalGaussian.of(parameters), features
+
+    def _descend(self, z: Tensor, labels: Tensor | None, noise: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Outputs (N, C', H, W) and the codes of each group, of the codes of the first groups."""
+        ends = list(accumulate(self.groups))
+        if z.ndim != 2 or z.shape[1] not in ends:  # noqa: PLR2004
+            raise InputError(
+                f"decode: expected z of shape (N, {self.latent_dim})"
+                f"{f' or (N, {self.groups[0]}) of the top group' if len(ends) > 1 else ''}, got {_shape(*z.shape)}."
+            )
+        given = ends.index(z.shape[1]) + 1
+        codes: list[Tensor] = list(z.split(self.groups[:given], dim=1))
+        noises = noise.split(self.groups[given:], dim=1) if noise is not None else ()
+
+        def choose(group: int, prior: DiagonalGaussian, _: DiagonalGaussian | None) -> Tensor:
+            if group >= given:
+                codes.append(prior.sample(noises[group - given]) if noises else prior.mean)
+            return codes[group]
+
+        return self.network.descend(self._code(codes[0], labels), choose, None), codes
+
+    def _code(self, z: Tensor, labels: Tensor | None) -> Tensor:
+        """What the decoder reads."""
+        if not self.classes:
+            return z
+        label: Tensor = one_hot(self._checked(labels, len(z)), self.classes)
+        return torch.cat([z, label.to(z.dtype)], dim=1)
+
+    def _checked(self, labels: Tensor | None, count: int) -> Tensor:
+        if labels is None or labels.shape != (count,) or labels.dtype != torch.int64:
+            came = "none" if labels is None else f"{_shape(*labels.shape)} of {labels.dtype}"
+            raise InputError(
+                f"labels: a conditional model expects int64 labels of 0 to {self.classes - 1}, one for each of the "
+                f"{count}, got {came}."
+            )
+        return labels
+
+
+def shapes_of(latent_dim: int, image_shape: Sequence[int], outputs: int, classes: int) -> Shapes:
+    """The sizes of a network; outputs is the number that the likelihood needs per channel."""
+    channels, *sides = image_shape
+    return Shapes((channels + (classes > 0), *sides), latent_dim, latent_dim + classes, (outputs * channels, *sides))
 
 
 def _shape(*sizes: object) -> str:

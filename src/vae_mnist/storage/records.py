@@ -47,6 +47,11 @@ class DataCard(Record):
     sha256: PerSplit[Sha256]  # of images and labels
     files: Few[dict[str, FileFacts]]  # file name -> facts; empty for data that comes from a package
 
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_counts["train"])
+
 
 def first_problem(error: ValidationError) -> str:
     """Pydantic's first error as "key: expected …, found …."."""

@@ -101,7 +101,8 @@ def history_row(
     for split in measured:
         if split in splits and len(splits[split]["labels"]):
             with machine.measuring():
-                losses[split] = average_terms(model, objective, splits[split]["images"], step=steps)
+                digits = splits[split]
+                losses[split] = average_terms(model, objective, digits["images"], digits["labels"], step=steps)
             if not torch.isfinite(torch.tensor([*losses[split][:3], *losses[split].extra.values()])).all():
                 raise NonFiniteLossError(
                     f"the {split} loss is not finite after epoch {state.epoch}: {losses[split]}. The checkpoints up to "

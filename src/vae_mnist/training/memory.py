@@ -109,7 +109,7 @@ def generation_need(model: VAE, count: int, shown: int) -> int:
     network = copy.deepcopy(model).to("meta")
     piece = torch.empty(min(count, CHUNK), model.latent_dim, device="meta")
     with torch.no_grad():
-        decoded = peak_bytes(lambda: network.decode(piece))
+        decoded = peak_bytes(lambda: network.decode(piece, torch.empty(len(piece), dtype=torch.int64, device="meta")))
     kept = 2 * 4 * count * (prod(model.image_shape) + model.latent_dim)
     return kept + _PICTURE * shown + int(_SPARE * decoded)
 
@@ -158,7 +158,8 @@ def check_memory(key: str, asked: int, what: str, need: Callable[[int], int], de
 
 def _passed(network: VAE, samples: int, images: int) -> Pass:
     pixels = torch.empty(images, *network.image_shape, device="meta")
-    result: Pass = network(pixels, torch.empty(samples, images, network.noise_dim, device="meta"))
+    noise = torch.empty(samples, images, network.noise_dim, device="meta")
+    result: Pass = network(pixels, noise, torch.empty(images, dtype=torch.int64, device="meta"))
     return result
 
 

@@ -60,7 +60,7 @@ class TrainingState:
 
 
 def start(
-    model: ModelConfig, objective: ObjectiveConfig, config: TrainConfig, images: Tensor, machine: Machine
+    model: ModelConfig, objective: ObjectiveConfig, config: TrainConfig, images: Tensor, classes: int, machine: Machine
 ) -> TrainingState:
     """An untrained state, drawn from `config.seed` alone; torch's global generator is left as it was.
 
@@ -69,13 +69,15 @@ def start(
         objective: what it minimises.
         config: seed, output bias, Adam's numbers.
         images: (N, C, H, W) uint8, to train on.
+        classes: of the labels.
         machine: that trains.
     """
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        network, minimised = build_model(model, tuple(images.shape[1:])), build_objective(objective)
+        network, minimised = build_model(model, tuple(images.shape[1:]), classes), build_objective(objective)
     if config.output_bias == "data":
         network.start_at(mean_image(images))
+    network.prior.start_from(images)
     step = Step(network, minimised, machine.precision).to(machine.device)
     betas, fused = (config.adam_beta1, config.adam_beta2), machine.device.type in ("cpu", "cuda")
     optimizer = torch.optim.Adam(step.parameters(), lr=config.learning_rate, betas=betas, fused=fused)

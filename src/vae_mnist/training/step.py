@@ -37,7 +37,7 @@ class Step(nn.Module):
     def forward(self, batch: Batch, step: Tensor) -> Terms:
         """The terms of each image of a batch, (B,) nats; step, (), is the number of updates made before."""
         with self.precision.autocast(batch.images.device):
-            result = self.model(batch.images, batch.noise)
+            result = self.model(batch.images, batch.noise, batch.labels)
         terms: Terms = self.objective(result, step)
         return terms
 

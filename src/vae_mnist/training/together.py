@@ -28,6 +28,7 @@ class Job(BaseModel):
     model: ModelConfig
     objective: ObjectiveConfig
     config: TrainConfig
+    classes: int
 
 
 @contextmanager
@@ -73,7 +74,7 @@ def follow() -> None:
         machine = resolve_machine(job.config)
         if job.config.compile:
             keep_code_at_home()
-        state = start(job.model, job.objective, job.config, tensors["images"], machine)
+        state = start(job.model, job.objective, job.config, tensors["images"], job.classes, machine)
         if checkpoint:
             restore(state, from_bytes(checkpoint))
         digits = Digits(images=tensors["images"].to(machine.device), labels=tensors["labels"].to(machine.device))

@@ -46,6 +46,7 @@ def measure_bounds(
     check_dataset(checkpoint, "test", test_digits)
     model = model_from_checkpoint(checkpoint).to(machine.device)
     images, count, samples = test_digits["images"], len(test_digits["labels"]), config.importance_samples
+    labels = test_digits["labels"].to(machine.device)
     need, rows = partial(evaluation_need, model, count, samples), min(config.chunk_size, count * samples)
     check_memory("evaluate.chunk_size", rows, "decoder outputs", need, machine.device)
     which = f"{checkpoint.dataset.name}: {count:,} test images"
@@ -53,7 +54,7 @@ def measure_bounds(
     facts: dict[str, Value] = {"epoch": checkpoint.epoch, "precision": machine.precision.name}
     with machine.measuring():
         objective = build_objective(ObjectiveConfig(**checkpoint.objective))
-        losses = average_terms(model, objective, images.to(machine.device))
+        losses = average_terms(model, objective, images.to(machine.device), labels)
     described = {key: value for key, value in checkpoint.settings.items() if key.startswith("objective.")}
     loss = Measured(name="loss", value=losses.loss, unit=NATS, better="lower", data=data, settings=facts | described)
     measured = [loss, *_parts(losses, data, facts)]
@@ -62,10 +63,12 @@ def measure_bounds(
         data = f"{which}, dynamically binarised"
         facts |= {"binarisation_seed": config.seed, "binarisation_sha256": sha256}
         with machine.measuring():
-            measured += _parts(average_terms(model, Elbo(), images.to(machine.device)), data, facts)
+            measured += _parts(average_terms(model, Elbo(), images.to(machine.device), labels), data, facts)
     sampling = {"samples": samples, "seed": config.seed, "chunk_size": config.chunk_size}
     with machine.measuring():
-        weighted = importance_weighted(model, images.to(machine.device), **sampling)
+        weighted = importance_weighted(
+            model, images.to(machine.device), samples, labels, seed=config.seed, chunk_size=config.chunk_size
+        )
     logger.info(
         "test loss %.2f (%s %.2f, kld %.2f); importance-weighted NLL %.2f +- %.2f nats, k = %d, %s pixels",
         losses.loss,
@@ -108,7 +111,8 @@ def encode_test_digits(checkpoints: Partitions, test_digits: Digits, train: Trai
     check_dataset(checkpoint, "test", test_digits)
     model = model_from_checkpoint(checkpoint).to(machine.device)
     with machine.measuring():
-        means, kl = posterior_statistics(model, test_digits["images"].to(machine.device))
+        images, labels = (test_digits[key].to(machine.device) for key in ("images", "labels"))
+        means, kl = posterior_statistics(model, images, labels)
     return {"means": means, "kl": kl, "weights": weights_digest(checkpoint.model_state)}
 
 

@@ -88,7 +88,7 @@ def train_model(
     shape = tuple(train_digits["images"].shape[1:])
     need = partial(training_need, model, objective, shape, count, machine.device)
     check_memory("train.batch_size", min(config.batch_size, count), "images", need, machine.device)
-    state = start(model, objective, config, train_digits["images"], machine)
+    state = start(model, objective, config, train_digits["images"], data_card.classes, machine)
     if newest is not None:
         restore(state, newest)
     if config.compile:
@@ -109,7 +109,8 @@ def train_model(
         for split, digits in splits.items()
     }
     epochs = {int(name.rpartition("_")[2]) for name in resume_point} if newest is not None else set()
-    with leading(Job(model=model, objective=objective, config=config), train_digits, newest) as team:
+    job = Job(model=model, objective=objective, config=config, classes=data_card.classes)
+    with leading(job, train_digits, newest) as team:
         for trained in train(state, on_device, config, machine, progress_bar, team):
             epochs = {epoch for epoch in epochs if epoch < trained.epoch} | {trained.epoch}
             gone = outdated(sorted(epochs), config.keep)
