@@ -5,6 +5,7 @@ are left as they are.
 """
 
 from collections.abc import Iterator, Sequence
+from reprlib import repr as brief
 
 import torch
 from torch import Tensor
@@ -44,13 +45,25 @@ def prior_codes(model: VAE, count: int, *, labels: Labels = None, seed: int = 0,
         raise InputError(f"count: expected at least 1, got {count}.")
     if not temperature >= 0:
         raise InputError(f"temperature: expected 0 or more, got {temperature}.")
-    generator, device = torch.Generator().manual_seed(seed), _device(model)
-    top = model.prior_now().draw(count, generator, temperature).to(device)
-    chosen, codes = class_labels(model, labels, count), torch.empty(count, model.latent_dim)
-    for part in _parts(count):
-        below = model.latent_dim - top.shape[1]
-        noise = temperature * torch.randn(len(top[part]), below, generator=generator)
-        codes[part] = model.complete(top[part], _on(device, chosen, part), noise.to(device))
+    generator = torch.Generator().manual_seed(seed)
+    top = model.prior_now().draw(count, generator, temperature).cpu()
+    noise = temperature * torch.randn(count, model.latent_dim - top.shape[1], generator=generator)
+    return complete(model, top, noise, class_labels(model, labels, count))
+
+
+@torch.no_grad()
+def complete(model: VAE, top: Tensor, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Codes of all groups of latents, (N, Z), on the CPU, given those of the top group; see `VAE.complete`.
+
+    Args:
+        model: any, on any device.
+        top: (N, Z_1).
+        noise: (N, Z - Z_1) standard normal, from which the groups below are drawn.
+        labels: (N,) int64, for a conditional model.
+    """
+    device, codes = _device(model), torch.empty(len(top), model.latent_dim)
+    for part in _parts(len(top)):
+        codes[part] = model.complete(top[part].to(device), _on(device, labels, part), noise[part].to(device))
     return codes
 
 
@@ -69,10 +82,7 @@ def class_labels(model: VAE, labels: Labels, count: int) -> Tensor | None:
     chosen = torch.as_tensor(labels, dtype=torch.int64).cpu()
     chosen = chosen.expand(count) if chosen.ndim == 0 else chosen
     if chosen.shape != (count,) or chosen.min() < 0 or chosen.max() >= model.classes:
-        raise InputError(
-            f"labels: expected {count} of 0 to {model.classes - 1}, got {tuple(chosen.shape)} of "
-            f"{chosen.min().item() if len(chosen) else 'none'} to {chosen.max().item() if len(chosen) else 'none'}."
-        )
+        raise InputError(f"labels: expected {count} of 0 to {model.classes - 1}, got {brief(chosen.tolist())}.")
     return chosen
 
 

@@ -4,10 +4,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from vae_mnist import load_model
+from vae_mnist import load_model, sample
 from vae_mnist.pipelines.generate.nodes import draw_digits, to_images
 
+from ..helpers.project import Project
 from ..helpers.records import card
+
+CONDITIONAL = {"model__conditional": "true", "model__network": "residual", "model__residual__hidden_dim": 8}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,7 +52,8 @@ def test_colour_images_stay_in_colour():
     pictures = to_images({"images": images})
     pixels = np.asarray(pictures["digit_0002"]())
     assert np.array_equal(pixels, (images[1] * 255).round().byte().permute(1, 2, 0).numpy())
-    facts = {"dataset": card(), "row": {"epoch": 1, "test_loss": 1.0, "beta": 1.0}, "seed": 0}
+    facts = {"dataset": card(), "row": {"epoch": 1, "test_loss": 1.0, "beta": 1.0}}
+    facts |= {"drawn": "seed 0", "columns": 0}
     assert draw_digits({"images": images}, facts, "r").mode == "RGB"
 
 
@@ -75,3 +79,44 @@ def test_a_large_number_is_shown_in_part_and_fewer_digits_leave_no_old_ones(fini
         assert len(list((folder / "digits").iterdir())) == count
         with Image.open(folder / "grid.png") as picture:
             assert picture.width < 3000
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    """A project with one epoch of a conditional model."""
+    project = Project(tmp_path_factory.mktemp("conditional") / "project")
+    result = project.invoke("--pipelines=ingest,train", run="cl", train__epochs=1, **CONDITIONAL)
+    assert result.exit_code == 0, result.output
+    return project
+
+
+def test_a_class_can_be_asked_for(conditional):
+    options = {"run": "cl", "generate__count": 12, **CONDITIONAL}
+    path = conditional.path("08_reporting", "cl", "generated", "digits.safetensors")
+    found = {}
+    for label in (7, "each"):
+        result = conditional.invoke("--pipelines=generate", generate__label=label, **options)
+        assert result.exit_code == 0, result.output
+        found[label] = load_file(path)
+    assert found[7]["labels"].tolist() == [7] * 12
+    assert found["each"]["labels"].tolist() == [*range(10), 0, 1]
+    model = load_model(conditional.path("06_models", "cl", "vae_epoch_001.pt"))
+    torch.testing.assert_close(found[7]["images"], sample(model, 12, labels=7), rtol=1e-4, atol=1e-5)
+
+
+def test_a_lower_temperature_draws_codes_nearer_to_the_mean(finished, folder):
+    result = finished.invoke(
+        "--pipelines=generate", run="drawn", generate__count=10, generate__seed=7, generate__temperature=0.5
+    )
+    assert result.exit_code == 0
+    drawn = torch.randn(10, 4, generator=torch.Generator().manual_seed(7))
+    assert torch.equal(load_file(folder / "digits.safetensors")["codes"], 0.5 * drawn)
+
+
+@pytest.mark.parametrize(("label", "message"), [("10", "expected 64 of 0 to 9"), ("5", "the model is not conditional")])
+def test_a_class_that_the_model_has_not_is_refused(finished, conditional, label, message):
+    project, options = (conditional, {"run": "cl", **CONDITIONAL}) if label == "10" else (finished, {"run": "drawn"})
+    result = project.invoke("--pipelines=generate", generate__label=label, **options)
+    assert result.exit_code == 1
+    assert "Error: generate.label: " in result.output
+    assert message in result.output

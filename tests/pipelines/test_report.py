@@ -82,18 +82,28 @@ def test_the_map_shows_a_limited_number_of_codes(checkpoint_path, sample_digits,
     monkeypatch.setattr("vae_mnist.pipelines.report.nodes.MAP_LIMIT", 300)
     checkpoint, digits = read_checkpoint(checkpoint_path), sample_digits[1]
     means = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
-    codes = {"means": means, "kl": torch.ones(4), "weights": weights_digest(checkpoint.model_state)}
+    codes = {
+        "means": means,
+        "kl": torch.ones(4),
+        "groups": torch.tensor([4]),
+        "weights": weights_digest(checkpoint.model_state),
+    }
     figure = draw_latent_map({"vae_epoch_002": lambda: checkpoint}, digits, codes, "few")
     assert len(figure.axes[0].collections[0].get_offsets()) == 300
     assert figure.texts[0].get_text() == "Where the first 300 of 1,000 test digits lie in latent space"
 
 
-def test_a_traversal_starts_from_the_first_code_and_takes_the_most_active_dimensions(checkpoint_path):
+def test_a_traversal_starts_from_the_first_code_and_takes_the_most_active_dimensions(checkpoint_path, sample_digits):
     checkpoint = read_checkpoint(checkpoint_path)
     config = ReportConfig.model_construct(traversal_dims=2, traversal_range=3.0, traversal_steps=5)
     means = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
-    codes = {"means": means, "kl": torch.tensor([1, 4, 2, 3]), "weights": weights_digest(checkpoint.model_state)}
-    page = draw_traversal({"vae_epoch_002": lambda: checkpoint}, codes, "few", config, training())
+    codes = {
+        "means": means,
+        "kl": torch.tensor([1, 4, 2, 3]),
+        "groups": torch.tensor([4]),
+        "weights": weights_digest(checkpoint.model_state),
+    }
+    page = draw_traversal({"vae_epoch_002": lambda: checkpoint}, sample_digits[1], codes, "few", config, training())
     images = traverse(model_from_checkpoint(checkpoint), means[:1], [1, 3], torch.linspace(-3, 3, 5))
     caption = Caption.of(
         "The most active latent dimensions, from -3 to 3", "few", checkpoint.dataset, checkpoint.history[-1]

@@ -201,10 +201,12 @@ class ReportConfig(ParameterGroup):
 
 
 class GenerateConfig(ParameterGroup):
-    """How many new digits, from which checkpoint."""
+    """How many new digits, of which class, from which checkpoint."""
 
     count: Annotated[int, Field(ge=1, le=100_000)]
     seed: Seed
+    label: Annotated[int, Field(ge=0, le=9_999)] | Literal["each"] | None
+    temperature: Annotated[float, Field(ge=0.0, le=10.0)]
     checkpoint: Annotated[str, _text(r"newest|vae_epoch_[0-9]{3,7}", "'newest' or a name such as vae_epoch_005")]
 
 

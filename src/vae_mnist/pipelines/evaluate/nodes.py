@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import chain
 
+import torch
 from torch import Tensor
 
 from ...config.parameters import EvaluateConfig, ObjectiveConfig, TrainConfig
@@ -101,8 +102,8 @@ def encode_test_digits(checkpoints: Partitions, test_digits: Digits, train: Trai
         train: device, precision and threads.
 
     Returns:
-        {"means": (N, Z) float32, "kl": (Z,) float64 nats, averaged over the images, "weights": (32,) uint8, the sha256
-        of the weights they come from}.
+        {"means": (N, Z) float32, "kl": (Z,) float64 nats, averaged over the images, "groups": (G,) int64, the sizes of
+        the groups of latents, "weights": (32,) uint8, the sha256 of the weights they come from}.
 
     Raises:
         DataError: other test digits than the run's.
@@ -113,7 +114,8 @@ def encode_test_digits(checkpoints: Partitions, test_digits: Digits, train: Trai
     with machine.measuring():
         images, labels = (test_digits[key].to(machine.device) for key in ("images", "labels"))
         means, kl = posterior_statistics(model, images, labels)
-    return {"means": means, "kl": kl, "weights": weights_digest(checkpoint.model_state)}
+    groups = torch.tensor(model.groups)
+    return {"means": means, "kl": kl, "groups": groups, "weights": weights_digest(checkpoint.model_state)}
 
 
 def measure_latents(codes: dict[str, Tensor]) -> list[Measured]:
@@ -131,13 +133,16 @@ def measure_latents(codes: dict[str, Tensor]) -> list[Measured]:
         data=data,
         settings={"threshold": ACTIVE_UNIT_THRESHOLD},
     )
-    kl = [
-        Measured(
-            name="kl_of_dimension", value=value, unit=NATS, better=None, data=data, settings={"dimension": dimension}
-        )
-        for dimension, value in enumerate(codes["kl"].tolist())
-    ]
-    return [active, *kl]
+    groups = codes["kl"].split(codes["groups"].tolist())
+
+    def kl(name: str, key: str, values: list[float]) -> list[Measured]:
+        return [
+            Measured(name=name, value=value, unit=NATS, better=None, data=data, settings={key: number})
+            for number, value in enumerate(values)
+        ]
+
+    measured = [active, *kl("kl_of_dimension", "dimension", groups[0].tolist())]
+    return measured + (kl("kl_of_group", "group", [float(group.sum()) for group in groups]) if len(groups) > 1 else [])
 
 
 def collect(*kinds: list[Measured]) -> list[Measured]:

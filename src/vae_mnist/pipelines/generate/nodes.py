@@ -5,14 +5,15 @@ from functools import partial
 from math import ceil, sqrt
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from ...config.parameters import GenerateConfig, TrainConfig
-from ...errors import CheckpointError
+from ...errors import CheckpointError, ConfigError, InputError
 from ...models import model_from_checkpoint
 from ...plots import Caption, sample_grid
-from ...sampling import decode, prior_codes
+from ...sampling import class_labels, decode, prior_codes
 from ...storage.checkpoints import Checkpoint
 from ...training.machine import resolve_machine
 from ...training.memory import check_memory, generation_need
@@ -27,15 +28,16 @@ def generate_digits(
 
     Args:
         checkpoints: oldest first.
-        config: how many, from which seed and checkpoint.
+        config: how many, of which class, from which seed and checkpoint.
         train: device, precision and threads.
 
     Returns:
-        {"images": (N, 1, H, W) float32 pixel means in [0, 1], "codes": (N, Z)} and the facts for the caption.
+        {"images": (N, C, H, W) float32 pixel means in [0, 1], "codes": (N, Z)}, of a conditional model "labels" (N,) as
+        well, and the facts for the caption.
 
     Raises:
         CheckpointError: no checkpoint of that name.
-        ConfigError: memory does not hold that many digits.
+        ConfigError: memory does not hold that many digits, or the model has no such class.
     """
     name = list(checkpoints)[-1] if config.checkpoint == "newest" else config.checkpoint
     if name not in checkpoints:
@@ -49,11 +51,21 @@ def generate_digits(
         return generation_need(model, count, min(count, GRID_LIMIT))
 
     check_memory("generate.count", config.count, "digits", need, machine.device)
+    try:
+        each = torch.arange(config.count) % max(1, model.classes)
+        labels = class_labels(model, each if config.label == "each" else config.label, config.count)
+    except InputError as error:
+        raise ConfigError(f"generate.label: {str(error).removeprefix('labels: ')}") from error
     with machine.measuring():
-        codes = prior_codes(model, config.count, seed=config.seed)
-        images = decode(model, codes)
-    facts = {"dataset": checkpoint.dataset, "row": checkpoint.history[-1], "seed": config.seed}
-    return {"images": images, "codes": codes}, facts
+        codes = prior_codes(model, config.count, labels=labels, seed=config.seed, temperature=config.temperature)
+        images = decode(model, codes, labels)
+    tensors = {"images": images, "codes": codes} | ({"labels": labels} if labels is not None else {})
+    by_turns = bool(model.classes) and not isinstance(config.label, int)
+    drawn = f"seed {config.seed}"
+    drawn += ", a column a class" if by_turns else f", class {config.label}" if model.classes else ""
+    drawn += f", temperature {config.temperature:g}" if config.temperature != 1 else ""
+    columns = model.classes if by_turns else 0
+    return tensors, {"dataset": checkpoint.dataset, "row": checkpoint.history[-1], "drawn": drawn, "columns": columns}
 
 
 def draw_digits(tensors: dict[str, Tensor], facts: dict[str, Any], run: str) -> Image.Image:
@@ -61,8 +73,9 @@ def draw_digits(tensors: dict[str, Tensor], facts: dict[str, Any], run: str) -> 
     images = tensors["images"]
     shown = images[:GRID_LIMIT]
     what = f"{len(images):,} new digits" if len(shown) == len(images) else f"{len(shown)} of {len(images):,} new digits"
-    title = f"{what}, seed {facts['seed']} (pixel means)"
-    return sample_grid(shown, ceil(sqrt(len(shown))), Caption.of(title, run, facts["dataset"], facts["row"]))
+    title = f"{what}, {facts['drawn']} (pixel means)"
+    columns = facts["columns"] or ceil(sqrt(len(shown)))
+    return sample_grid(shown, columns, Caption.of(title, run, facts["dataset"], facts["row"]))
 
 
 def to_images(tensors: dict[str, Tensor]) -> dict[str, Callable[[], Image.Image]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pandas as pd
@@ -28,7 +29,7 @@ from ...plots import (
     sample_grid,
     traversal_grid,
 )
-from ...sampling import encode, interpolate, reconstruct, sample, traverse
+from ...sampling import class_labels, complete, decode, encode, interpolate, reconstruct, sample, traverse
 from ...storage.checkpoints import Checkpoint, weights_digest
 from ...storage.records import DataCard
 from ...training.machine import Machine, resolve_machine
@@ -36,7 +37,7 @@ from ...training.resume import check_dataset
 
 Partitions = dict[str, Callable[[], Checkpoint]]
 LazyPictures = dict[str, Callable[[], Image]]
-Codes = dict[str, Tensor]  # "means" (N, Z) of all test digits, "kl" (Z,) nats, "weights" (32,) that they come from
+Codes = dict[str, Tensor]  # of `encode_test_digits`: "means" (N, Z), "kl" (Z,) nats, "groups" (G,), "weights" (32,)
 
 MAP_LIMIT = 20_000  # digits on the latent map
 
@@ -84,15 +85,24 @@ def draw_loss_curves(table: pd.DataFrame, card: dict[str, Any]) -> tuple[Figure,
 def draw_samples(
     checkpoints: Partitions, run: str, config: ReportConfig, train: TrainConfig
 ) -> tuple[LazyPictures, Image]:
-    """A grid of samples for every epoch, all from the same codes, and the newest once more."""
+    """A grid of samples for every epoch, all from the same codes, and the newest once more.
+
+    Of a conditional model a row a class.
+    """
     machine = resolve_machine(train)
 
     def draw(read: Callable[[], Checkpoint]) -> Image:
         checkpoint = read()
+        model, side = _model(checkpoint, machine), config.sample_side
+        if model.classes:
+            labels = torch.arange(model.classes).repeat_interleave(side)
+            with machine.measuring():
+                images = sample(model, len(labels), labels=labels, seed=config.seed)
+            caption = _caption("Samples of each class (pixel means)", run, checkpoint)
+            return traversal_grid(images, [str(label) for label in range(model.classes)], caption)
         with machine.measuring():
-            images = sample(_model(checkpoint, machine), config.sample_side**2, seed=config.seed)
-        caption = _caption("Samples from the prior (pixel means)", run, checkpoint)
-        return sample_grid(images, config.sample_side, caption)
+            images = sample(model, side**2, seed=config.seed)
+        return sample_grid(images, side, _caption("Samples from the prior (pixel means)", run, checkpoint))
 
     return _one_an_epoch("sample", checkpoints, draw)
 
@@ -103,13 +113,14 @@ def draw_reconstructions(
     """Originals above their reconstructions for every epoch, sorted by digit, and the newest once more."""
     check_digits(test_digits, "test_digits")
     machine = resolve_machine(train)
-    originals = as_pixels(test_digits["images"][_by_turns(test_digits["labels"], config.reconstructions)])
+    shown = _by_turns(test_digits["labels"], config.reconstructions)
+    originals, labels = as_pixels(test_digits["images"][shown]), test_digits["labels"][shown]
 
     def draw(read: Callable[[], Checkpoint]) -> Image:
         checkpoint = read()
         check_dataset(checkpoint, "test", test_digits)
         with machine.measuring():
-            images = reconstruct(_model(checkpoint, machine), originals)
+            images = reconstruct(_model(checkpoint, machine), originals, labels)
         caption = _caption("Test digits above their reconstructions", run, checkpoint)
         return reconstruction_grid(originals, images, 10, caption)
 
@@ -119,21 +130,28 @@ def draw_reconstructions(
 def draw_interpolations(
     checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig, train: TrainConfig
 ) -> Image:
-    """Straight paths between the codes of test digits of different classes."""
+    """Straight paths between the codes of test digits of different classes.
+
+    Of several groups of latents the top one changes; a conditional model is given the class of the first digit.
+    """
     checkpoint, machine = _newest(checkpoints), resolve_machine(train)
     check_dataset(checkpoint, "test", test_digits)
     model = _model(checkpoint, machine)
-    ends = test_digits["images"][_by_turns(test_digits["labels"], 2 * config.interpolation_pairs)]
+    ends = _by_turns(test_digits["labels"], 2 * config.interpolation_pairs)
     # Half a list apart: a path leads from one class to another. Of an odd number the middle one is left out.
     half = max(1, len(ends) // 2)
-    left, right = as_pixels(ends[:half]), as_pixels(ends[-half:])
+    images, labels = as_pixels(test_digits["images"][ends]), test_digits["labels"][ends]
     with machine.measuring():
-        codes = [encode(model, images)[0] for images in (left, right)]
-        strips = [
-            torch.cat([first[None], interpolate(model, z1, z2, config.interpolation_steps), last[None]])
-            for first, last, z1, z2 in zip(left, right, *codes, strict=True)
-        ]
-    return interpolation_strips(strips, _caption("From one digit to another", run, checkpoint))
+        codes, strips = encode(model, images, labels)[0], []
+        for first in range(half):
+            last = len(ends) - half + first
+            label = int(labels[first]) if model.classes else None
+            path = interpolate(model, codes[first], codes[last], config.interpolation_steps, labels=label)
+            strips.append(torch.cat([images[first][None], path, images[last][None]]))
+    title = "From one digit to another"
+    title += ", given the class of the first" if model.classes else ""
+    title += ", by the top group of latents" if len(model.groups) > 1 else ""
+    return interpolation_strips(strips, _caption(title, run, checkpoint))
 
 
 def draw_latent_map(checkpoints: Partitions, test_digits: Digits, test_codes: Codes, run: str) -> Figure:
@@ -144,24 +162,71 @@ def draw_latent_map(checkpoints: Partitions, test_digits: Digits, test_codes: Co
     count = len(test_digits["labels"])
     shown = min(count, MAP_LIMIT)
     which = "the test digits" if shown == count else f"the first {shown:,} of {count:,} test digits"
-    caption = _caption(f"Where {which} lie in latent space", run, checkpoint)
-    return latent_map(test_codes["means"][:shown], test_digits["labels"][:shown], caption)
+    top, several = int(test_codes["groups"][0]), len(test_codes["groups"]) > 1
+    where = "the top group of latents" if several else "latent space"
+    caption = _caption(f"Where {which} lie in {where}", run, checkpoint)
+    return latent_map(test_codes["means"][:shown, :top], test_digits["labels"][:shown], caption)
 
 
 def draw_traversal(
-    checkpoints: Partitions, test_codes: Codes, run: str, config: ReportConfig, train: TrainConfig
+    checkpoints: Partitions, test_digits: Digits, test_codes: Codes, run: str, config: ReportConfig, train: TrainConfig
 ) -> Image:
-    """The most active latent dimensions, each walked through from the code of the first test digit."""
+    """The most active latent dimensions of the top group, each walked through from the code of the first test digit."""
     checkpoint, machine = _newest(checkpoints), resolve_machine(train)
+    check_dataset(checkpoint, "test", test_digits)
     _check_codes(test_codes, checkpoint, run)
-    kl = test_codes["kl"]
+    kl = test_codes["kl"][: int(test_codes["groups"][0])]
     dimensions = kl.argsort(descending=True)[: config.traversal_dims].tolist()
     values = torch.linspace(-config.traversal_range, config.traversal_range, config.traversal_steps)
     with machine.measuring():
-        images = traverse(_model(checkpoint, machine), test_codes["means"][:1], dimensions, values)
+        model = _model(checkpoint, machine)
+        label = int(test_digits["labels"][0]) if model.classes else None
+        images = traverse(model, test_codes["means"][:1], dimensions, values, labels=label)
     labels = [f"z{dimension}\n{kl[dimension]:.2f} nats" for dimension in dimensions]
     title = f"The most active latent dimensions, from -{config.traversal_range:g} to {config.traversal_range:g}"
     return traversal_grid(images, labels, _caption(title, run, checkpoint))
+
+
+def draw_latent_groups(checkpoints: Partitions, run: str, config: ReportConfig, train: TrainConfig) -> LazyPictures:
+    """What each group of latents does, of a model with several: which of them are drawn anew, and which stay.
+
+    Returns:
+        {"top_stays": a top code a row, "top_changes": a top code a column, "one_changes": a group a row}; {} for a
+        model with one group.
+    """
+    checkpoint, machine = _newest(checkpoints), resolve_machine(train)
+    model = _model(checkpoint, machine)
+    if len(model.groups) == 1:
+        return {}
+    side, generator = config.sample_side, torch.Generator().manual_seed(config.seed)
+    with machine.measuring():
+        tops = model.prior_now().draw(side, generator).cpu()  # (side, Z_1)
+    noises = torch.randn(side, model.latent_dim - model.groups[0], generator=generator)
+    rows, columns = torch.arange(side).repeat_interleave(side), torch.arange(side).repeat(side)
+
+    def draw(title: str, top: Tensor, noise: Tensor, names: list[str]) -> Image:
+        labels = class_labels(model, [0] * len(top), len(top)) if model.classes else None
+        with machine.measuring():
+            images = decode(model, complete(model, top, noise, labels), labels)
+        return traversal_grid(images, names, _caption(title, run, checkpoint))
+
+    def one_changes() -> Image:
+        starts = [0, *accumulate(model.groups[1:])]
+        top, noise = tops[:1].repeat(len(model.groups) * side, 1), noises[:1].repeat(len(model.groups) * side, 1)
+        top[:side] = tops
+        for group, (start, end) in enumerate(pairwise(starts), start=1):
+            noise[group * side : (group + 1) * side, start:end] = noises[:, start:end]
+        names = [f"group {number}\n{size} latents" for number, size in enumerate(model.groups, start=1)]
+        return draw("One group of latents drawn anew, the noise of the others kept", top, noise, names)
+
+    numbers = [str(number) for number in range(1, side + 1)]
+    stays = "Each row one code of the top group, the groups below drawn anew"
+    changes = "Each row one draw of the groups below, the top group drawn anew"
+    return {
+        "top_stays": partial(draw, stays, tops[rows], noises[columns], numbers),
+        "top_changes": partial(draw, changes, tops[columns], noises[rows], numbers),
+        "one_changes": one_changes,
+    }
 
 
 def animate_samples(samples: LazyPictures, config: ReportConfig) -> list[Image]:
@@ -194,7 +259,7 @@ def _check_codes(codes: Codes, checkpoint: Checkpoint, run: str) -> None:
     Raises:
         DataError: naming the epoch and run expected.
     """
-    complete = codes.keys() == {"means", "kl", "weights"}
+    complete = codes.keys() == {"means", "kl", "groups", "weights"}
     if not complete or not torch.equal(codes["weights"], weights_digest(checkpoint.model_state)):
         raise DataError(
             f"test_codes: expected those of epoch {checkpoint.epoch} of run {run}, found others. "

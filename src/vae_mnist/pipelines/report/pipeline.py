@@ -5,6 +5,7 @@ from kedro.pipeline import Node, Pipeline
 from .nodes import (
     animate_samples,
     draw_interpolations,
+    draw_latent_groups,
     draw_latent_map,
     draw_loss_curves,
     draw_reconstructions,
@@ -37,7 +38,8 @@ def create_pipeline() -> Pipeline:
             name="draw_interpolations",
         ),
         Node(draw_latent_map, ["checkpoints", digits, codes, run], "latent_map", name="draw_latent_map"),
-        Node(draw_traversal, ["checkpoints", codes, run, report, train], "traversal", name="draw_traversal"),
+        Node(draw_traversal, ["checkpoints", digits, codes, run, report, train], "traversal", name="draw_traversal"),
+        Node(draw_latent_groups, ["checkpoints", run, report, train], "latent_groups", name="draw_latent_groups"),
     ]
     parts = {"tables": tables, "grids": grids, "latent": latent}
     return Pipeline([Pipeline(nodes, tags=tag) for tag, nodes in parts.items()], tags="report")
