@@ -51,14 +51,14 @@ def mean_image(images: Tensor) -> Tensor:
 
 
 def binarise(images: Tensor, seed: int) -> tuple[Tensor, str]:
-    """Draw each pixel once, 1 with its grey value as probability (Salakhutdinov & Murray 2008).
+    """Draw each pixel of each channel once, 1 with its value as probability (Salakhutdinov & Murray 2008).
 
     Args:
-        images: (N, 1, H, W) uint8.
+        images: (N, C, H, W) uint8.
         seed: of the draw.
 
     Returns:
-        (N, 1, H, W) uint8, each 0 or 255, and the sha256 of the draw, hexadecimal.
+        (N, C, H, W) uint8, each 0 or 255, and the sha256 of the draw, hexadecimal.
     """
     generator = torch.Generator().manual_seed(seed)
     # 255 x uniform < pixel: never for 0, always for 255.

@@ -31,7 +31,7 @@ def generate_digits(
         train: device, precision and threads.
 
     Returns:
-        {"images": (N, 1, H, W) float32 pixel means in [0, 1], "codes": (N, Z)} and the facts for the caption.
+        {"images": (N, C, H, W) float32 pixel means in [0, 1], "codes": (N, Z)} and the facts for the caption.
 
     Raises:
         CheckpointError: no checkpoint of that name.
