@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vae_mnist.data.shapes import AS_READ, DARKEST, PART, draw_colours, redraw
+from vae_mnist.data.pixels import PART
+from vae_mnist.data.shapes import AS_READ, DARKEST, draw_colours, redraw
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from .pixels import PART
+
 AS_READ = 28  # the size that leaves digits as they were read: MNIST's own
 COLOUR_SEED = 0
 DARKEST = 64  # least value of a colour's channels: pure blue can hardly be seen on black
-PART = 250  # images at once: 50 MB of floats for 3 x 128 x 128 pixels
 
 
 def draw_colours(count: int) -> Tensor:
