@@ -37,6 +37,9 @@ DEVICES = "auto, cpu, cuda, cuda:1 (or another number) or mps"
         ("train.threads", 0, "'auto' or greater than or equal to 1"),
         ("train.seed", 2**63, "less than 9223372036854775808"),
         ("ingest.source", "x", "'auto', 'mnist' or 'sample'"),
+        ("ingest.image_size", 48, "28, 32, 64 or 128"),
+        ("ingest.image_size", "64", "28, 32, 64 or 128"),
+        ("ingest.channels", 2, "1 or 3"),
         ("objective.beta", -1.0, "greater than or equal to 0"),
     ],
 )

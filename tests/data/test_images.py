@@ -47,7 +47,7 @@ def test_hash_is_sha256_of_shape_pixels_and_labels():
     ],
 )
 def test_digits_of_another_shape_or_type_are_refused(wrong):
-    with pytest.raises(DataError, match=r"train_digits: expected images \(N, 1, H, W\) uint8"):
+    with pytest.raises(DataError, match=r"train_digits: expected images \(N, C, H, W\) uint8"):
         check_digits(wrong, "train_digits")
 
 

@@ -3,7 +3,7 @@ import hashlib
 import pytest
 import torch
 
-from vae_mnist.data.pixels import as_pixels, binarise
+from vae_mnist.data.pixels import PART, as_pixels, binarise, mean_image
 from vae_mnist.errors import InputError
 
 
@@ -45,3 +45,25 @@ def test_the_seed_names_the_binarisation():
     assert sha256 == hashlib.sha256(drawn.numpy()).hexdigest()
     assert binarise(images, seed=1)[1] == sha256
     assert binarise(images, seed=2)[1] != sha256
+
+
+@pytest.fixture
+def coloured():
+    """More images than are worked on at once, in three channels of different brightness."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (PART + 30, 3, 5, 4), generator=generator)
+    return (images // torch.tensor([1, 2, 3]).view(3, 1, 1)).to(torch.uint8)
+
+
+def test_pixels_in_colour_are_scaled_and_averaged_channel_by_channel(coloured):
+    assert torch.equal(as_pixels(coloured), coloured.float() / 255)
+    expected = coloured.double().mean(0).div(255).float()
+    torch.testing.assert_close(mean_image(coloured), expected)
+    assert mean_image(coloured).shape == (3, 5, 4)
+
+
+def test_channels_are_binarised_independently_from_one_stream_of_random_numbers(coloured):
+    drawn, sha256 = binarise(coloured, seed=3)
+    uniform = torch.rand(coloured.shape, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(drawn, (uniform * 255 < coloured).to(torch.uint8) * 255)
+    assert sha256 == hashlib.sha256(drawn.numpy()).hexdigest()

@@ -3,6 +3,7 @@ import logging
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from vae_mnist.config.parameters import IngestConfig
@@ -14,8 +15,8 @@ from vae_mnist.pipelines.ingest.nodes import read_digits, split_digits
 from ..helpers.idx import lay_out
 
 
-def config(source):
-    return IngestConfig(source=source, validation_size=0)
+def config(source="sample", **changes):
+    return IngestConfig(**{"source": source, "validation_size": 0, "image_size": 28, "channels": 1} | changes)
 
 
 @pytest.fixture
@@ -113,8 +114,8 @@ def test_the_data_card_says_name_counts_source_and_checksums():
 
     facts = {"bytes": 1, "sha256": "0" * 64, "known": True}
     raw = RawDigits("MNIST", "files under x", {"a": facts}, digits(10), digits(5))
-    train, validation, test, card = split_digits(raw, IngestConfig(source="mnist", validation_size=2))
-    assert card.title == "MNIST: 8 training + 2 validation + 5 test digits"
+    train, validation, test, card = split_digits(raw, config(validation_size=2))
+    assert card.title == "MNIST 2 x 2: 8 training + 2 validation + 5 test digits"
     assert card.source == "files under x"
     assert card.counts == {"train": 8, "validation": 2, "test": 5}
     assert card.class_counts["validation"] == [0] * 8 + [1, 1]
@@ -124,3 +125,79 @@ def test_the_data_card_says_name_counts_source_and_checksums():
     splits = {"train": train, "validation": validation, "test": test}
     assert card.sha256 == {split: digits_sha256(digits) for split, digits in splits.items()}
     assert card.files["a"].model_dump() == facts
+
+
+@pytest.fixture
+def raw(sample_digits):
+    train, test = ({key: value[:60] for key, value in digits.items()} for digits in sample_digits)
+    return RawDigits("MNIST", "a test", {}, train, test)
+
+
+def test_by_default_not_a_byte_changes(raw):
+    train, _, test, card = split_digits(raw, config())
+    assert torch.equal(train["images"], raw.train["images"])
+    assert test["images"] is raw.test["images"]
+    assert card.title == "MNIST: 60 training + 60 test digits"
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"image_size": 32}, "MNIST 32 x 32"),
+        ({"channels": 3}, "MNIST 28 x 28 in colour"),
+        ({"image_size": 64, "channels": 3}, "MNIST 64 x 64 in colour"),
+    ],
+    ids=str,
+)
+def test_the_data_card_says_size_and_colour_and_is_the_same_each_time(raw, changes, name):
+    before = digits_sha256(raw.train), digits_sha256(raw.test)
+    *splits, card = split_digits(raw, config(**changes))
+    side, channels = changes.get("image_size", 28), changes.get("channels", 1)
+    assert (card.name, card.title) == (name, f"{name}: 60 training + 60 test digits")
+    assert card.image_shape == [channels, side, side]
+    for split, digits in zip(card.counts, splits, strict=True):
+        assert digits["images"].shape == (card.counts[split], channels, side, side)
+        assert digits["images"].dtype == torch.uint8
+        assert digits_sha256(digits) == card.sha256[split]
+    assert card == split_digits(raw, config(**changes))[-1]
+    assert before == (digits_sha256(raw.train), digits_sha256(raw.test))
+
+
+def test_a_digit_keeps_its_colour_when_it_is_held_out_and_each_split_has_its_own(raw):
+    whole, _, test, _ = split_digits(raw, config(channels=3))
+    train, validation, same, _ = split_digits(raw, config(channels=3, validation_size=20))
+    assert torch.equal(torch.cat([train["images"], validation["images"]]), whole["images"])
+    assert torch.equal(same["images"], test["images"])
+    colours = [digits["images"].amax((2, 3)) for digits in (whole, test)]
+    assert (colours[0] != colours[1]).any(1).float().mean() > 0.9
+
+
+def test_colours_do_not_depend_on_the_class(raw):
+    relabelled = raw._replace(train=raw.train | {"labels": raw.train["labels"].flip(0)})
+    coloured, others = (split_digits(each, config(channels=3))[0] for each in (raw, relabelled))
+    assert torch.equal(coloured["images"], others["images"])
+
+
+def test_small_colour_digits_go_through_all_pipelines(project):
+    """And a run of theirs is not resumed with the digits of another size."""
+    colour = {"ingest__image_size": 32, "ingest__channels": 3, "train__epochs": 1}
+    for words in ([], ["--pipelines=generate"]):
+        result = project.invoke(*words, **colour, model__network="conv", generate__count=2)
+        assert result.exit_code == 0, result.output
+    folder = project.path("08_reporting", "default")
+    for name in ("samples", "recons", "interpolations", "traversal", "generated/grid", "generated/digits/digit_0002"):
+        with Image.open(folder / f"{name}.png") as picture:
+            assert picture.mode == "RGB", name
+    assert picture.size == (32, 32)
+    with Image.open(folder / "samples.gif") as animation:
+        red, green, _ = animation.convert("RGB").split()
+    assert red.tobytes() != green.tobytes()
+    assert load_file(folder / "generated" / "digits.safetensors")["images"].shape == (2, 3, 32, 32)
+    result = project.invoke("--pipelines=ingest,train", ingest__image_size=64, model__network="conv")
+    assert result.exit_code == 1
+    assert (
+        "data: the run 'default' was trained on 5,000-digit sample of MNIST 32 x 32 in colour: 4,000 training + 1,000 "
+        "test digits; the digits now are 5,000-digit sample of MNIST 64 x 64: 4,000 training + 1,000 test digits."
+    ) in result.output
+    result = project.invoke("--pipelines=report", model__network="conv")
+    assert "test_digits: expected those of the run" in result.output

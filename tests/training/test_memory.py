@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from math import prod
 
 import pytest
 import torch
@@ -164,6 +165,20 @@ def test_more_images_samples_and_weights_need_more(kind):
     assert needs == sorted(set(needs))
     assert training_need(model, iwae, SHAPE, 5000, CPU, 5000) > needs[-1]
     assert training_need(model, elbo, (3, 56, 56), 5000, CPU, 5000) > needs[-1]
+
+
+def test_digits_in_colour_and_their_passes_are_counted_by_their_shape():
+    model, shape = model_config(), (3, 128, 128)
+    pixels = prod(shape)
+    few, many = (training_need(model, objective_config(), shape, count, CPU, 1) for count in (1000, 2000))
+    assert many - few == 1000 * (pixels + 16)
+    # parameters 14 times, of 1,000 test images at once the pixels, outputs and their terms
+    parameters = 2 * 16 * pixels
+    assert few > 4 * (14 * parameters + 3 * 1000 * pixels)
+    network = small(shape)
+    evaluated = [evaluation_need(network, count, 1, 100) for count in (2000, 3000)]
+    assert evaluated[1] - evaluated[0] == 1000 * (pixels + 2 * 4 * network.latent_dim)
+    assert generation_need(network, 5000, 0) - generation_need(network, 4999, 0) == 8 * (pixels + network.latent_dim)
 
 
 def test_the_peak_counts_what_is_alive_at_one_moment():

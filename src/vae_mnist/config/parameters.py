@@ -35,10 +35,12 @@ class ParameterGroup(BaseModel):
 
 
 class IngestConfig(ParameterGroup):
-    """Which digits to read, and how many to hold out."""
+    """Which digits to read, how many to hold out, and in which size and colours."""
 
     source: Literal["auto", "mnist", "sample"]
     validation_size: Annotated[int, Field(ge=0, le=10**9)]
+    image_size: Literal[28, 32, 64, 128]
+    channels: Literal[1, 3]
 
 
 class MlpConfig(ParameterGroup):

@@ -11,7 +11,7 @@ from ..errors import DataError
 
 
 class Digits(TypedDict):
-    """Images (N, 1, H, W) uint8, 0..255, and labels (N,) int64."""
+    """Images (N, C, H, W) uint8, 0..255, and labels (N,) int64."""
 
     images: Tensor
     labels: Tensor
@@ -51,7 +51,7 @@ def check_digits(digits: Digits, what: str) -> None:
     ok = images.dtype == torch.uint8 and images.ndim == 4 and labels.dtype == torch.int64  # noqa: PLR2004
     if not ok or labels.shape != images.shape[:1]:
         raise DataError(
-            f"{what}: expected images (N, 1, H, W) uint8 and labels (N,) int64, got {tuple(images.shape)} "
+            f"{what}: expected images (N, C, H, W) uint8 and labels (N,) int64, got {tuple(images.shape)} "
             f"{images.dtype} and {tuple(labels.shape)} {labels.dtype}. Run kedro run --pipelines=ingest again."
         )
 

@@ -37,7 +37,7 @@ class FileFacts(Record):
 class DataCard(Record):
     """Identifies a data set: the content of data_card.json, and of `dataset` in a checkpoint."""
 
-    name: str  # short, for captions: "MNIST"
+    name: str  # short, for captions: "MNIST", or "MNIST 64 x 64 in colour"
     title: str  # name and numbers of images
     source: str  # where it was read, in words
     counts: PerSplit[Count]  # images

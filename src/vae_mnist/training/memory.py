@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ..config.parameters import ModelConfig, ObjectiveConfig
+from ..data.pixels import PART
 from ..errors import ConfigError
 from ..measures.bounds import BATCH_SIZE
 from ..models import VAE, Pass, build_model
@@ -28,7 +29,7 @@ from ..sampling import CHUNK
 # bytes of its file, and in the checkpoint gone on from; one for what the allocator keeps.
 _PARAMETER = 14 * 4
 _SPARE = 2.0  # what allocators and convolutions take in addition to the tensors; tests hold it to measured peaks
-_BINARISED = 10_000  # images binarised in one piece, 17 bytes a pixel
+_BINARISED = 17  # bytes a pixel of the PART of the images that is being binarised
 _PICTURE = 1_300_000  # bytes that each digit on a page takes while the page is written
 # Controller -> its folder, the files with its limit and its use, and the key of cached pages in memory.stat.
 _CONTROL_GROUPS = {
@@ -98,7 +99,7 @@ def evaluation_need(model: VAE, count: int, samples: int, chunk_size: int) -> in
     with torch.no_grad():
         weighted = peak_bytes(lambda: _passed(network, each, min(images, count)).log_weights)
         tested = peak_bytes(lambda: _passed(network, 1, min(count, BATCH_SIZE)).log_weights)
-    binarised = count * prod(shape) + min(count, _BINARISED) * 17 * prod(shape)
+    binarised = count * prod(shape) + min(count, PART) * _BINARISED * prod(shape)
     means = 2 * 4 * count * model.latent_dim  # and as squares for their variance
     weights = 4 * 4 * samples * images  # each, and what their logarithm and sum need
     return means + binarised + weights + int(_SPARE * max(weighted, tested))

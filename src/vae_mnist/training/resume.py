@@ -85,7 +85,7 @@ def check_dataset(checkpoint: Checkpoint, split: Split, digits: Digits) -> None:
         raise DataError(
             f"{split}_digits: expected those of the run, {checkpoint.dataset.title} (sha256 {expected[:12]}…), "
             f"found {len(digits['labels']):,} others ({found[:12]}…). "
-            "Run kedro run --pipelines=ingest with the run's ingest.source."
+            "Run kedro run --pipelines=ingest with the run's ingest parameters."
         )
 
 

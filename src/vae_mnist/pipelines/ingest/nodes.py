@@ -1,4 +1,4 @@
-"""Choose a source, split, describe."""
+"""Choose a source, split, resize, colour, describe."""
 
 import logging
 
@@ -6,6 +6,7 @@ import torch
 
 from ...config.parameters import IngestConfig
 from ...data.images import Digits, RawDigits, Readers, digits_sha256, hold_out
+from ...data.shapes import AS_READ, draw_colours, redraw
 from ...errors import DataError
 from ...storage.fields import Split
 from ...storage.records import DataCard, FileFacts
@@ -64,16 +65,25 @@ def _full_set(readers: Readers, config: IngestConfig) -> RawDigits:
 def split_digits(raw: RawDigits, config: IngestConfig) -> tuple[Digits, Digits, Digits, DataCard]:
     """Training, validation and test digits, each images (N, C, H, W) uint8 and labels (N,) int64, and their card."""
     train, validation = hold_out(raw.train, config.validation_size)
-    splits: dict[Split, Digits] = {"train": train, "validation": validation, "test": raw.test}
-    counts = {split: len(digits["labels"]) for split, digits in splits.items()}
+    parts: dict[Split, Digits] = {"train": train, "validation": validation, "test": raw.test}
+    counts = {split: len(digits["labels"]) for split, digits in parts.items()}
+    # Drawn for all at once: a digit keeps its colour when it is held out.
+    colours = draw_colours(sum(counts.values())).split(list(counts.values())) if config.channels > 1 else [None] * 3
+    splits = {
+        split: Digits(images=redraw(digits["images"], config.image_size, colour), labels=digits["labels"])
+        for (split, digits), colour in zip(parts.items(), colours, strict=True)
+    }
+    train, validation, test = splits.values()
+    image_shape = list(train["images"].shape[1:])
     classes = 1 + max(int(digits["labels"].max()) for digits in splits.values() if len(digits["labels"]))
     held_out = f" + {counts['validation']:,} validation" if counts["validation"] else ""
+    name = raw.name + _look(*image_shape)
     card = DataCard(
-        name=raw.name,
-        title=f"{raw.name}: {counts['train']:,} training{held_out} + {counts['test']:,} test digits",
+        name=name,
+        title=f"{name}: {counts['train']:,} training{held_out} + {counts['test']:,} test digits",
         source=raw.source,
         counts=counts,
-        image_shape=list(train["images"].shape[1:]),
+        image_shape=image_shape,
         class_counts={
             split: torch.bincount(digits["labels"], minlength=classes).tolist() for split, digits in splits.items()
         },
@@ -82,4 +92,11 @@ def split_digits(raw: RawDigits, config: IngestConfig) -> tuple[Digits, Digits, 
         sha256={split: digits_sha256(digits) for split, digits in splits.items()},
         files={name: FileFacts(**facts) for name, facts in raw.files.items()},
     )
-    return train, validation, raw.test, card
+    return train, validation, test, card
+
+
+def _look(channels: int, height: int, width: int) -> str:
+    """Size and colour in words, where they are not MNIST's own."""
+    if (channels, height, width) == (1, AS_READ, AS_READ):
+        return ""
+    return f" {height} x {width}" + (" in colour" if channels > 1 else "")
