@@ -119,7 +119,7 @@ class ModelConfig(ParameterGroup):
     vamp: VampConfig
     flow: FlowConfig
     conditional: bool
-    likelihood: Literal["bernoulli"]
+    likelihood: Literal["bernoulli", "continuous_bernoulli", "gaussian", "discretised_logistic"]
 
     @model_validator(mode="after")
     def _a_flow_couples_two_halves(self) -> Self:
