@@ -12,6 +12,7 @@ from vae_mnist.measures.bounds import average_terms, evenly_spread, importance_w
 from vae_mnist.measures.latents import active_units, posterior_statistics
 from vae_mnist.measures.measured import Measured
 from vae_mnist.objectives import Elbo
+from vae_mnist.pipelines.evaluate import nodes
 from vae_mnist.storage.checkpoints import weights_digest
 
 
@@ -81,8 +82,11 @@ def test_grey_pixels_are_called_grey(finished):
     assert "binarisation_sha256" not in bound.settings
 
 
-def test_the_bound_of_some_images_says_how_many_and_which(finished, checkpoint_path, sample_digits, caplog):
+def test_the_bound_of_some_images_says_how_many_and_which(
+    finished, checkpoint_path, sample_digits, monkeypatch, caplog
+):
     shutil.copytree(finished.path("06_models", "default"), finished.path("06_models", "some"))
+    monkeypatch.setattr(nodes.logger, "handlers", [caplog.handler])
     assert finished.invoke("--pipelines=evaluate", run="some", evaluate__images=30).exit_code == 0
     measured = read(finished, run="some")
     bound = one(measured, "importance_weighted_nll")

@@ -43,6 +43,23 @@ class Likelihood(Protocol):
         ...
 
 
+_BOUND = "the negative ELBO is an upper bound on the NLL of these binary images"
+_BINARY = {
+    "dynamic": f"nats per image, binary pixels, drawn anew at each step and for tests once, from seed 0: {_BOUND}",
+    "static": f"nats per image, binary pixels, drawn once, for tests from seed 0: {_BOUND}",
+}
+
+
+def loss_words(likelihood: str, binarisation: str) -> str:
+    """What losses mean, after training with `train.binarisation`.
+
+    Args:
+        likelihood: what they mean with grey pixels.
+        binarisation: none, dynamic or static.
+    """
+    return _BINARY.get(binarisation, likelihood)
+
+
 class Bernoulli:
     """Independent Bernoulli pixels; the outputs are logits, log p / (1 - p)."""
 
