@@ -47,6 +47,17 @@ def test_a_value_out_of_range_is_refused(parameters, key, value, expected):
     assert problems(parameters, key, value) == [f"{key}: expected {expected}, got {value!r}."]
 
 
+@pytest.mark.parametrize("likelihood", ["continuous_bernoulli", "gaussian", "discretised_logistic"])
+def test_binarised_pixels_with_a_likelihood_of_grey_values_are_refused(parameters, likelihood):
+    model, evaluate = parameters["model"] | {"likelihood": likelihood}, parameters["evaluate"]
+    assert problems_in(parameters | {"model": model}) == []
+    assert problems_in(parameters | {"evaluate": evaluate | {"binarisation": "dynamic"}}) == []
+    assert problems_in(parameters | {"model": model, "evaluate": evaluate | {"binarisation": "dynamic"}}) == [
+        f"evaluate.binarisation: expected auto or none with model.likelihood={likelihood}, got dynamic. "
+        "That likelihood is one of grey values. Use --params=evaluate.binarisation=auto."
+    ]
+
+
 RUNS = ["default", "z16", "beta-4.0_long", 16, "x" * 64, "x", "console", "com10", "con-1", "a.nul"]
 NO_RUNS = [
     "../up", "/abs", "a/b", "a\\b", "..", ".", "", ".hidden", "nul\x00", "x" * 65, "x" * 300, "a b", "x\n", "\n", 1.5,

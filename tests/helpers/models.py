@@ -14,10 +14,13 @@ MODEL = {
 }  # fmt: skip
 OBJECTIVE = {"name": "elbo", "beta": 1.0, "iwae": {"samples": 3}}
 
+LIKELIHOODS = ["bernoulli", "continuous_bernoulli", "gaussian", "discretised_logistic"]
+
 # One of each choice, and some of them together.
 KINDS = [
     {}, {"network": "conv"}, {"network": "residual"}, {"network": "ladder"}, {"prior": "mixture"}, {"prior": "vamp"},
     {"prior": "flow"}, {"network": "conv", "prior": "flow"}, {"network": "ladder", "prior": "vamp"},
+    {"likelihood": "gaussian"}, {"network": "conv", "likelihood": "discretised_logistic"},
 ]  # fmt: skip
 
 

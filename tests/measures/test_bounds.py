@@ -1,11 +1,12 @@
 import gc
+import math
 
 import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal
 
 from vae_mnist.errors import InputError
-from vae_mnist.measures.bounds import average_terms, importance_weighted
+from vae_mnist.measures.bounds import average_terms, evenly_spread, importance_weighted
 from vae_mnist.models import VAE
 from vae_mnist.models.network import EncoderDecoder
 from vae_mnist.objectives import Elbo, Iwae
@@ -71,7 +72,7 @@ def test_pixels_outside_the_unit_interval_are_refused(model):
 class _Unit:
     """p(x|z) = N(outputs, 1): with a linear decoder log p(x) is known."""
 
-    name, outputs, words = "nll", 1, ""
+    name, outputs, pixels, words = "nll", 1, "grey", ""
 
     def nll(self, outputs, images):
         return -Normal(outputs, 1.0).log_prob(images).flatten(2).sum(2)
@@ -127,7 +128,30 @@ def test_memory_is_bounded_by_chunks_smaller_than_the_number_of_samples(model, i
     largest.clear()
     nll(model, images, 4, chunk_size=50)
     assert max(largest) <= 50
-    assert chunked.nll == pytest.approx(nll(model, images[:3], 25).nll, rel=0.01)
+    assert chunked.nll == pytest.approx(nll(model, images[:3], 25).nll, rel=1e-6)
+
+
+@pytest.mark.parametrize(("samples", "chunk_size"), [(3, 1), (3, 7), (3, 299), (700, 500), (2500, 999), (5000, 2000)])
+def test_the_size_of_chunks_up_to_2000_does_not_change_what_is_measured(model, images, samples, chunk_size):
+    few = images[: 100 if samples < 100 else 3]
+    whole = nll(model, few, samples, chunk_size=2000)
+    assert nll(model, few, samples, chunk_size=chunk_size).nll == pytest.approx(whole.nll, rel=1e-6)
+
+
+def test_the_samples_of_an_image_are_weighted_with_that_image(model, images):
+    """Chunks take images and samples apart and put them together again."""
+    drawn = torch.randn(50, 40, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        weights = model(images[:40], drawn).log_weights.double()
+    expected = (math.log(50) - weights.logsumexp(0)).mean().item()
+    for chunk_size in (2000, 500, 30):
+        assert nll(model, images[:40], 50, chunk_size=chunk_size).nll == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(("count", "places"), [(11, range(10)), (10, range(10)), (5, [0, 2, 4, 6, 8]), (3, [0, 3, 6])])
+def test_some_of_the_images_are_spread_evenly_over_all(count, places):
+    images = torch.arange(10)
+    assert evenly_spread(images, count).tolist() == list(places)
 
 
 def test_nothing_is_kept_from_one_group_of_images_to_the_next(model, images):
@@ -136,6 +160,6 @@ def test_nothing_is_kept_from_one_group_of_images_to_the_next(model, images):
     model.network.decoder.register_forward_hook(
         lambda *_: alive.append(sum(type(each) is torch.Tensor for each in gc.get_objects()))
     )
-    nll(model, images, 5, chunk_size=50)
+    nll(model, images[:20], 1000)
     assert len(alive) == 10
     assert len(set(alive[1:])) == 1  # the first has no group before it

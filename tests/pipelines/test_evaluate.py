@@ -1,4 +1,6 @@
 import json
+import math
+import shutil
 
 import pytest
 import torch
@@ -6,10 +8,11 @@ from safetensors.torch import load_file
 
 from vae_mnist import load_model
 from vae_mnist.data.pixels import binarise
-from vae_mnist.measures.bounds import average_terms, importance_weighted
+from vae_mnist.measures.bounds import average_terms, evenly_spread, importance_weighted
 from vae_mnist.measures.latents import active_units, posterior_statistics
 from vae_mnist.measures.measured import Measured
 from vae_mnist.objectives import Elbo
+from vae_mnist.pipelines.evaluate import nodes
 from vae_mnist.storage.checkpoints import weights_digest
 
 
@@ -77,6 +80,61 @@ def test_grey_pixels_are_called_grey(finished):
     bound = one(read(finished, run="grey"), "importance_weighted_nll")
     assert bound.data.endswith("grey pixels as Bernoulli means")
     assert "binarisation_sha256" not in bound.settings
+
+
+def test_the_bound_of_some_images_says_how_many_and_which(
+    finished, checkpoint_path, sample_digits, monkeypatch, caplog
+):
+    shutil.copytree(finished.path("06_models", "default"), finished.path("06_models", "some"))
+    monkeypatch.setattr(nodes.logger, "handlers", [caplog.handler])
+    assert finished.invoke("--pipelines=evaluate", run="some", evaluate__images=30).exit_code == 0
+    measured = read(finished, run="some")
+    bound = one(measured, "importance_weighted_nll")
+    assert bound.data == ("5,000-digit sample of MNIST: 30 of 1,000 test images, evenly spread, dynamically binarised")
+    assert bound.settings["images"] == 30
+    targets, sha256 = binarise(sample_digits[1]["images"], seed=0)
+    assert bound.settings["binarisation_sha256"] == sha256
+    again = importance_weighted(load_model(checkpoint_path), evenly_spread(targets, 30), 3, seed=0, chunk_size=500)
+    assert bound.value == pytest.approx(again.nll, rel=1e-6)
+    assert one(measured, "neg_elbo", "binarised") == one(read(finished), "neg_elbo", "binarised")
+    value = f"importance_weighted_nll {bound.value:.2f} +- {bound.standard_error:.2f} nats"
+    assert f"{value}, k = 3, {bound.data} (sha256 of all 1,000: {sha256[:12]}…)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "kind"),
+    [
+        ("continuous_bernoulli", "grey pixels in [0, 1]"),
+        ("gaussian", "grey pixels in [0, 1]"),
+        ("discretised_logistic", "8-bit grey pixels"),
+    ],
+)
+def test_likelihoods_of_grey_values_are_measured_on_grey_pixels(finished, sample_digits, likelihood, kind):
+    given = {"run": likelihood, "model__likelihood": likelihood, "train__epochs": 1}
+    assert finished.invoke("--pipelines=train,evaluate", **given).exit_code == 0
+    measured = read(finished, kind="bounds", run=likelihood)
+    assert {each.data for each in measured} == {f"5,000-digit sample of MNIST: 1,000 test images, {kind}"}
+    assert not any("binarisation_sha256" in each.settings for each in measured)
+    model = load_model(finished.path("06_models", likelihood, "vae_epoch_001.pt"))
+    losses = average_terms(model, Elbo(), sample_digits[1]["images"])
+    assert one(measured, "neg_elbo").value == pytest.approx(losses.neg_elbo, rel=1e-6)
+    bits = {each.settings["of"]: each for each in measured if each.name == "bits_per_dimension"}
+    if likelihood != "discretised_logistic":
+        assert bits == {}
+        return
+    for name in ("neg_elbo", "importance_weighted_nll"):
+        assert bits[name].value == pytest.approx(one(measured, name).value / (784 * math.log(2)), rel=1e-9)
+    bound = one(measured, "importance_weighted_nll")
+    assert bits[bound.name].standard_error == pytest.approx(bound.standard_error / (784 * math.log(2)), rel=1e-9)
+    assert 0 < bits[bound.name].value < bits["neg_elbo"].value < 8  # 8 bits would describe any image
+
+
+def test_a_checkpoint_of_grey_values_is_not_measured_on_binarised_pixels(finished):
+    """Its run may have another likelihood than the parameters of this one."""
+    assert finished.invoke("--pipelines=train", run="density", model__likelihood="gaussian").exit_code == 0
+    result = finished.invoke("--pipelines=evaluate", run="density", evaluate__binarisation="dynamic")
+    assert result.exit_code == 1
+    assert "evaluate.binarisation: expected auto or none for a checkpoint whose likelihood" in result.output
 
 
 def test_evaluation_uses_the_precision_of_the_run(finished, sample_digits):

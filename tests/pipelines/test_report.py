@@ -1,6 +1,7 @@
 """The report: which files there are, that they show what they say, and that making them again changes nothing."""
 
 import json
+import re
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,14 @@ from PIL import Image
 from vae_mnist.config.parameters import ReportConfig
 from vae_mnist.data.images import digits_sha256
 from vae_mnist.models import model_from_checkpoint
-from vae_mnist.pipelines.report.nodes import animate_samples, draw_interpolations, draw_latent_map, draw_traversal
+from vae_mnist.pipelines.report.nodes import (
+    animate_samples,
+    draw_interpolations,
+    draw_latent_map,
+    draw_loss_curves,
+    draw_traversal,
+    make_loss_table,
+)
 from vae_mnist.plots import Caption, traversal_grid
 from vae_mnist.plots.pages import FOOTER, HEADER
 from vae_mnist.sampling import traverse
@@ -153,6 +161,37 @@ def test_the_tables_companion_says_what_it_holds(folder, finished):
     assert card["dataset"] == data_card
     assert "no density of grey images" in card["note"]
     assert card["unit"].startswith("nats per image")
+    table = pd.read_csv(folder / "loss_table.csv")
+    assert list(card["columns"]) == list(dict.fromkeys(re.sub("^(train|test)_", "", name) for name in table.columns))
+    assert card["columns"]["bce"] == "distortion -log p(x|z) of the bernoulli likelihood, summed over pixels"
+
+
+def card_and_table(checkpoint, history):
+    return make_loss_table({"vae_epoch_002": lambda: checkpoint}, history, "few")[::-1]
+
+
+def test_the_table_follows_the_names_of_likelihood_and_objective(checkpoint_path):
+    checkpoint = read_checkpoint(checkpoint_path)
+    history = pd.DataFrame(checkpoint.history).rename(columns=lambda name: name.replace("bce", "nll"))
+    model, objective = checkpoint.model | {"likelihood": "gaussian"}, checkpoint.objective | {"name": "iwae"}
+    other = checkpoint.model_copy(update={"model": model, "objective": objective})
+    card, table = card_and_table(other, history.assign(test_total_correlation=1.23456))
+    assert card["columns"]["nll"] == "distortion -log p(x|z) of the gaussian likelihood, summed over pixels"
+    assert card["columns"]["total_correlation"].startswith("further term of the objective iwae")
+    assert "bce" not in str(card)
+    assert "density of grey values (Gaussian with one learned scale)" in card["note"]
+    assert table["test_total_correlation"].tolist() == [1.2346] * 2
+
+
+@pytest.mark.parametrize("binarisation", ["dynamic", "static"])
+def test_losses_of_binarised_pixels_are_not_called_grey(checkpoint_path, binarisation):
+    checkpoint = read_checkpoint(checkpoint_path)
+    settings = checkpoint.settings | {"train.binarisation": binarisation}
+    card, table = card_and_table(checkpoint.model_copy(update={"settings": settings}), pd.DataFrame(checkpoint.history))
+    assert "binary pixels" in card["note"]
+    assert "grey" not in card["note"]
+    footer = [text.get_text() for text in draw_loss_curves(table, card)[0].texts]
+    assert f"Losses: {card['note']}." in footer
 
 
 def test_the_interactive_curves_say_data_and_note(folder):

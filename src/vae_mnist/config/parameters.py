@@ -121,7 +121,7 @@ class ModelConfig(ParameterGroup):
     vamp: VampConfig
     flow: FlowConfig
     conditional: bool
-    likelihood: Literal["bernoulli"]
+    likelihood: Literal["bernoulli", "continuous_bernoulli", "gaussian", "discretised_logistic"]
 
     @model_validator(mode="after")
     def _a_flow_couples_two_halves(self) -> Self:
@@ -182,7 +182,8 @@ class EvaluateConfig(ParameterGroup):
     """What is measured on the newest checkpoint."""
 
     importance_samples: Annotated[int, Field(ge=1, le=1_000_000)]
-    binarisation: Literal["dynamic", "none"]
+    images: Annotated[int, Field(ge=1, le=10**9)] | None
+    binarisation: Literal["auto", "dynamic", "none"]
     seed: Seed
     chunk_size: Annotated[int, Field(ge=1, le=16_777_216)]
 
@@ -256,3 +257,12 @@ class Parameters(Locations):
     evaluate: EvaluateConfig
     report: ReportConfig
     generate: GenerateConfig
+
+    @model_validator(mode="after")
+    def _binarised_images_have_a_bernoulli_likelihood(self) -> Self:
+        if self.evaluate.binarisation == "dynamic" and self.model.likelihood != "bernoulli":
+            raise ValueError(
+                f"evaluate.binarisation: expected auto or none with model.likelihood={self.model.likelihood}, got "
+                "dynamic. That likelihood is one of grey values. Use --params=evaluate.binarisation=auto."
+            )
+        return self

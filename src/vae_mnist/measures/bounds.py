@@ -1,5 +1,6 @@
 """Bounds on the likelihood of held-out images. Nats per image, averaged over images, not batches."""
 
+from itertools import product
 from math import sqrt
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from ..objectives import Objective, importance_weighted_nll
 # One noise for every epoch, run and machine: test losses compare.
 TEST_NOISE_SEED = 0
 BATCH_SIZE = 1000  # decoder outputs at once
+DRAWN = 2000  # posterior samples drawn at once, or a chunk if it is larger: smaller chunks have the same samples
 
 
 class Losses(NamedTuple):
@@ -85,7 +87,7 @@ def importance_weighted(
         images: (N, C, H, W), 0 or 1 (0 or 255 as uint8) for a bound on a likelihood.
         samples: k.
         labels: (N,) int64, for a conditional model; others ignore them.
-        seed: of the posterior samples; which of them an image gets depends on the chunk size as well.
+        seed: of the posterior samples; which of them an image gets depends on a chunk size above DRAWN as well.
         chunk_size: decoder outputs held at once; k may exceed it.
 
     Raises:
@@ -93,16 +95,20 @@ def importance_weighted(
     """
     check_some(images)
     generator = torch.Generator().manual_seed(seed)
-    group = max(1, chunk_size // samples)
+    drawn = max(DRAWN, chunk_size)
+    group = max(1, drawn // samples)
     # Filled in place: a small result kept from each group takes a hole that the next group's tensors then do not fit
     # into, and a long evaluation grows by hundreds of megabytes.
     nll = torch.empty(len(images), dtype=torch.float64)
     for start in range(0, len(images), group):
         pixels, classes = as_pixels(images[start : start + group]), _part(labels, start, group)
         log_weights = torch.empty(samples, len(pixels), device=pixels.device)
-        for part in log_weights.split(chunk_size):
+        for part in log_weights.split(drawn):
             noise = torch.randn(len(part), len(pixels), model.noise_dim, generator=generator).to(pixels.device)
-            part.copy_(model(pixels, noise, classes).log_weights)
+            width = max(1, chunk_size // len(part))  # images at once, with all samples of the part if they fit
+            for column, row in product(range(0, len(pixels), width), range(0, len(part), chunk_size)):
+                some, rows = slice(column, column + width), slice(row, row + chunk_size)
+                part[rows, some] = model(pixels[some], noise[rows, some], _part(classes, column, width)).log_weights
         nll[start : start + group] = importance_weighted_nll(log_weights)
     spread = nll.std().item() / sqrt(len(nll)) if len(nll) > 1 else 0.0
     return ImportanceWeighted(nll.mean().item(), spread)
@@ -110,6 +116,13 @@ def importance_weighted(
 
 def _part(labels: Tensor | None, start: int, size: int) -> Tensor | None:
     return labels[start : start + size] if labels is not None else None
+
+
+def evenly_spread(images: Tensor, count: int) -> Tensor:
+    """So many of the images, at equal distances; all if there are fewer. MNIST's first test images are the easiest."""
+    if count >= len(images):
+        return images
+    return images[torch.arange(count, device=images.device) * len(images) // count]
 
 
 def _widest(tensor: Tensor) -> torch.dtype:

@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from ..config.parameters import ModelConfig
+from .continuous_bernoulli import ContinuousBernoulli
 from .conv import Conv
+from .discretised_logistic import DiscretisedLogistic
 from .flow import FlowPrior
+from .gaussian_pixels import GaussianPixels
 from .ladder import Ladder
 from .likelihoods import Bernoulli, Likelihood
 from .mixture import MixturePrior, VampPrior
@@ -68,5 +71,11 @@ def build_likelihood(config: ModelConfig) -> Likelihood:
     match config.likelihood:
         case "bernoulli":
             return Bernoulli()
+        case "continuous_bernoulli":
+            return ContinuousBernoulli()
+        case "gaussian":
+            return GaussianPixels()
+        case "discretised_logistic":
+            return DiscretisedLogistic()
         case _:
             assert_never(config.likelihood)

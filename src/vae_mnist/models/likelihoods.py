@@ -1,17 +1,24 @@
 """Likelihoods p(x|z) of a decoder's outputs, in nats per image, summed over pixels."""
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+# What it is a distribution of: 0 or 1, grey values in [0, 1] (its numbers are densities), or the 256 levels.
+Pixels = Literal["binary", "grey", "levels"]
+
 
 class Likelihood(Protocol):
-    """p(x|z), of a decoder's outputs."""
+    """p(x|z), of a decoder's outputs: C' = outputs x C channels, all C of the first output, then all C of the second.
+
+    One with parameters is an nn.Module, so that they are trained with the model's.
+    """
 
     name: str  # of its negative logarithm, in tables
     outputs: int  # that it needs of the decoder, per channel of the image
+    pixels: Pixels
     words: str  # what its numbers mean
 
     def nll(self, outputs: Tensor, images: Tensor) -> Tensor:
@@ -36,11 +43,29 @@ class Likelihood(Protocol):
         ...
 
 
+_BOUND = "the negative ELBO is an upper bound on the NLL of these binary images"
+_BINARY = {
+    "dynamic": f"nats per image, binary pixels, drawn anew at each step and for tests once, from seed 0: {_BOUND}",
+    "static": f"nats per image, binary pixels, drawn once, for tests from seed 0: {_BOUND}",
+}
+
+
+def loss_words(likelihood: str, binarisation: str) -> str:
+    """What losses mean, after training with `train.binarisation`.
+
+    Args:
+        likelihood: what they mean with grey pixels.
+        binarisation: none, dynamic or static.
+    """
+    return _BINARY.get(binarisation, likelihood)
+
+
 class Bernoulli:
     """Independent Bernoulli pixels; the outputs are logits, log p / (1 - p)."""
 
     name = "bce"
     outputs = 1
+    pixels: Pixels = "binary"
     words = (
         "nats per image, grey pixels as Bernoulli means: an upper bound on the NLL of dynamically binarised images, "
         "no density of grey images"

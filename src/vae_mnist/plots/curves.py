@@ -1,8 +1,10 @@
-"""Loss curves: one panel each for loss, BCE and KLD, with training and test in each."""
+"""Loss curves: one panel each for the loss and its parts, with training and test in each."""
 
+from math import ceil
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -13,24 +15,29 @@ from .pages import FOOTER, HEADER, INK, MUTED, figure_page
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
 
-PARTS = {"loss": "Loss", "bce": "BCE (reconstruction)", "kld": "KLD (posterior to prior)"}
 COLOURS = {"train": "#9aa5b1", "validation": "#2a9d8f", "test": "#d1495b"}
 
 
 def loss_curves(table: pd.DataFrame, caption: Caption) -> Figure:
-    """Three panels over epochs.
+    """A panel over epochs for each part of the loss, at most four in a row.
 
     Args:
-        table: one row an epoch, columns epoch, train_loss, train_bce, …, in nats per image.
+        table: one row an epoch, columns epoch, train_loss, train_bce (or another distortion), train_kld, …, in nats per
+            image.
         caption: the words around it.
     """
-    width, height = 1200, 470
+    panels = _panels(table)
+    columns, rows = min(len(panels), 4), ceil(len(panels) / 4)
+    width, height = 30 + 390 * columns, 470 + 336 * (rows - 1)
     figure = figure_page(width, height, caption)
-    bottom, top = (FOOTER + 52) / height, 1 - (HEADER + 34) / height
+    across, down = 1200 / width, 470 / height  # the sizes below are those of one row of three
+    bottom, top = (FOOTER + 52) / 470, 1 - (HEADER + 34) / 470
     breadth = 0.2 if "validation_loss" in table.columns else 0.245  # room for the longer names beside a panel
-    for index, (part, name) in enumerate(PARTS.items()):
-        axes = figure.add_axes((0.045 + index * 0.325, bottom, breadth, top - bottom))
-        axes.set_title(f"{name}, nats per image", size=10, color=INK, loc="left")
+    for index, (part, title) in enumerate(panels.items()):
+        row, column = divmod(index, columns)
+        left, above = (0.045 + column * 0.325) * across, (rows - 1 - row) * 336 / height
+        axes = figure.add_axes((left, bottom * down + above, breadth * across, (top - bottom) * down))
+        axes.set_title(title, size=10, color=INK, loc="left")
         splits = _splits(table, part)
         ranked = sorted(splits, key=lambda split: splits[split].iloc[-1])  # names beside their lines, none on another
         for split, values in splits.items():
@@ -55,11 +62,15 @@ def loss_curves(table: pd.DataFrame, caption: Caption) -> Figure:
 
 
 def interactive_loss_curves(table: pd.DataFrame, caption: Caption) -> "PlotlyFigure":
-    """The same three panels for a browser; arguments as for `loss_curves`."""
+    """The same panels for a browser; arguments as for `loss_curves`."""
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(rows=1, cols=3, subplot_titles=[name.partition(" ")[0] for name in PARTS.values()])
-    for column, part in enumerate(PARTS, start=1):
+    panels = _panels(table)
+    columns, rows = min(len(panels), 4), ceil(len(panels) / 4)
+    titles = [title.partition(",")[0].partition(" (")[0] for title in panels.values()]
+    figure = make_subplots(rows=rows, cols=columns, subplot_titles=titles)
+    for index, (part, title) in enumerate(panels.items()):
+        unit = title.partition(",")[2]
         for split, values in _splits(table, part).items():
             figure.add_scatter(
                 x=table["epoch"].tolist(),
@@ -67,14 +78,16 @@ def interactive_loss_curves(table: pd.DataFrame, caption: Caption) -> "PlotlyFig
                 mode="lines+markers",
                 name=split,
                 legendgroup=split,
-                showlegend=column == 1,
+                showlegend=index == 0,
                 line={"color": COLOURS[split]},
-                hovertemplate=f"epoch %{{x}}<br>{split} {part} %{{y:.2f}} nats per image<extra></extra>",
-                row=1,
-                col=column,
+                hovertemplate=f"epoch %{{x}}<br>{split} {part} %{{y:.2f}}{unit}<extra></extra>",
+                row=index // columns + 1,
+                col=index % columns + 1,
             )
     title = f"{caption.title}<br><sup>{caption.subtitle}</sup>"
     figure.update_layout(title={"text": title}, template="plotly_white", margin={"b": 110})
+    if rows > 1:
+        figure.update_layout(height=450 * rows)
     lines = [piece for line in caption.footer.split("\n") for piece in wrap(line, 110)]
     below = {"xref": "paper", "yref": "paper", "x": 0, "y": -0.16, "yanchor": "top"}
     small = {"showarrow": False, "align": "left", "font": {"size": 9, "color": MUTED}}
@@ -82,6 +95,24 @@ def interactive_loss_curves(table: pd.DataFrame, caption: Caption) -> "PlotlyFig
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(title_text="nats per image", col=1)
     return figure
+
+
+def _panels(table: pd.DataFrame) -> dict[str, str]:
+    """The parts to draw, as the columns name them without the split, each with its title.
+
+    The negative ELBO is one of them where it differs from the loss: losses of different objectives do not compare.
+    """
+    loss, distortion, kld, *more = (name.removeprefix("train_") for name in table.columns if name.startswith("train_"))
+    panels = {
+        loss: "Loss, nats per image",
+        distortion: f"{distortion.upper()} (reconstruction), nats per image",
+        kld: "KLD (posterior to prior), nats per image",
+    }
+    bound, losses = _splits(table, "neg_elbo"), _splits(table, loss)
+    if not all(np.allclose(values, losses[split], rtol=1e-4, atol=1e-2) for split, values in bound.items()):
+        panels["neg_elbo"] = "Negative ELBO (beta 1), nats per image"
+    # Not all further terms are in nats.
+    return panels | {name: name.replace("_", " ").capitalize() for name in more if name != "neg_elbo"}
 
 
 def _splits(table: pd.DataFrame, part: str) -> dict[str, "pd.Series[float]"]:

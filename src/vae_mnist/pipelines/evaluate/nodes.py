@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
+from math import log, prod
 
 import torch
 from torch import Tensor
@@ -11,10 +12,11 @@ from torch import Tensor
 from ...config.parameters import EvaluateConfig, ObjectiveConfig, TrainConfig
 from ...data.images import Digits
 from ...data.pixels import binarise
-from ...measures.bounds import Losses, average_terms, importance_weighted
+from ...errors import ConfigError
+from ...measures.bounds import Losses, average_terms, evenly_spread, importance_weighted
 from ...measures.latents import ACTIVE_UNIT_THRESHOLD, active_units, posterior_statistics
 from ...measures.measured import Measured, Value
-from ...models import model_from_checkpoint
+from ...models import VAE, model_from_checkpoint
 from ...objectives import Elbo, build_objective
 from ...storage.checkpoints import Checkpoint, weights_digest
 from ...training.machine import resolve_machine
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 Partitions = dict[str, Callable[[], Checkpoint]]
 
 NATS = "nats per image"
+GREY = {"binary": "grey pixels as Bernoulli means", "grey": "grey pixels in [0, 1]", "levels": "8-bit grey pixels"}
 
 
 def measure_bounds(
@@ -36,60 +39,62 @@ def measure_bounds(
     Args:
         checkpoints: oldest first.
         test_digits: those that the run was trained with.
-        config: number of samples, binarisation, seed, chunk size.
+        config: number of samples and images, binarisation, seed, chunk size.
         train: device, precision and threads.
 
     Raises:
-        ConfigError: memory does not hold a chunk of that size.
+        ConfigError: memory does not hold a chunk of that size, or the likelihood is not one of binarised pixels.
         DataError: other test digits than the run's.
     """
     checkpoint, machine = list(checkpoints.values())[-1](), resolve_machine(train)
     check_dataset(checkpoint, "test", test_digits)
     model = model_from_checkpoint(checkpoint).to(machine.device)
-    images, count, samples = test_digits["images"], len(test_digits["labels"]), config.importance_samples
+    images, samples, binary = test_digits["images"], config.importance_samples, _binarises(config, model)
     labels = test_digits["labels"].to(machine.device)
-    need, rows = partial(evaluation_need, model, count, samples), min(config.chunk_size, count * samples)
+    count, few = len(images), min(config.images or len(images), len(images))
+    need, rows = partial(evaluation_need, model, count, samples), min(config.chunk_size, few * samples)
     check_memory("evaluate.chunk_size", rows, "decoder outputs", need, machine.device)
     which = f"{checkpoint.dataset.name}: {count:,} test images"
-    data = f"{which}, grey pixels as Bernoulli means"
+    spread = which if few == count else f"{checkpoint.dataset.name}: {few:,} of {count:,} test images, evenly spread"
+    kind = note = GREY[model.likelihood.pixels]
     facts: dict[str, Value] = {"epoch": checkpoint.epoch, "precision": machine.precision.name}
     with machine.measuring():
         objective = build_objective(ObjectiveConfig(**checkpoint.objective))
         losses = average_terms(model, objective, images.to(machine.device), labels)
     described = {key: value for key, value in checkpoint.settings.items() if key.startswith("objective.")}
-    loss = Measured(name="loss", value=losses.loss, unit=NATS, better="lower", data=data, settings=facts | described)
+    data, settings = f"{which}, {kind}", facts | described
+    loss = Measured(name="loss", value=losses.loss, unit=NATS, better="lower", data=data, settings=settings)
     measured = [loss, *_parts(losses, data, facts)]
-    if config.binarisation == "dynamic":
+    if binary:
         images, sha256 = binarise(images, config.seed)
-        data = f"{which}, dynamically binarised"
+        kind, note = "dynamically binarised", f"dynamically binarised (sha256 of all {count:,}: {sha256[:12]}…)"
+        data = f"{which}, {kind}"
         facts |= {"binarisation_seed": config.seed, "binarisation_sha256": sha256}
         with machine.measuring():
             measured += _parts(average_terms(model, Elbo(), images.to(machine.device), labels), data, facts)
     sampling = {"samples": samples, "seed": config.seed, "chunk_size": config.chunk_size}
+    few_images, few_labels = evenly_spread(images, few).to(machine.device), evenly_spread(labels, few)
     with machine.measuring():
-        weighted = importance_weighted(
-            model, images.to(machine.device), samples, labels, seed=config.seed, chunk_size=config.chunk_size
-        )
-    logger.info(
-        "test loss %.2f (%s %.2f, kld %.2f); importance-weighted NLL %.2f +- %.2f nats, k = %d, %s pixels",
-        losses.loss,
-        model.likelihood.name,
-        losses.distortion,
-        losses.rate,
-        weighted.nll,
-        weighted.standard_error,
-        samples,
-        "binarised" if config.binarisation == "dynamic" else "grey",
-    )
+        weighted = importance_weighted(model, few_images, labels=few_labels, **sampling)
     nll = Measured(
         name="importance_weighted_nll",
         value=weighted.nll,
         standard_error=weighted.standard_error,
         unit=NATS,
         better="lower",
-        data=data,
-        settings=facts | sampling,
+        data=f"{spread}, {kind}",
+        settings=facts | sampling | {"images": few},
     )
+    logger.info(
+        "test loss %.2f (%s %.2f, kld %.2f); %s %.2f +- %.2f nats, k = %d, %s, %s",
+        *(losses.loss, model.likelihood.name, losses.distortion, losses.rate),
+        *(nll.name, weighted.nll, weighted.standard_error, samples, spread, note),
+    )
+    if model.likelihood.pixels == "levels":
+        elbo = next(each for each in measured if each.name == "neg_elbo")
+        bits = [_bits(each, prod(model.image_shape)) for each in (elbo, nll)]
+        logger.info("%.3f bits per dimension (%s), %.3f (%s)", bits[0].value, elbo.name, bits[1].value, nll.name)
+        measured += bits
     return [*measured, nll]
 
 
@@ -148,6 +153,36 @@ def measure_latents(codes: dict[str, Tensor]) -> list[Measured]:
 def collect(*kinds: list[Measured]) -> list[Measured]:
     """All that was measured, one list."""
     return list(chain(*kinds))
+
+
+def _binarises(config: EvaluateConfig, model: VAE) -> bool:
+    """Whether bounds are measured on binarised images.
+
+    Raises:
+        ConfigError: they shall be, but the likelihood is not one of binarised pixels.
+    """
+    binary = model.likelihood.pixels == "binary"
+    if config.binarisation == "dynamic" and not binary:
+        raise ConfigError(
+            "evaluate.binarisation: expected auto or none for a checkpoint whose likelihood is one of grey values, got "
+            "dynamic. Use --params=evaluate.binarisation=auto."
+        )
+    return binary and config.binarisation != "none"
+
+
+def _bits(bound: Measured, dimensions: int) -> Measured:
+    """A bound in nats per image as bits per dimension, C x H x W in all: the literature's unit for 8-bit images."""
+    scale = 1 / (dimensions * log(2))
+    error = bound.standard_error
+    return Measured(
+        name="bits_per_dimension",
+        value=bound.value * scale,
+        standard_error=None if error is None else error * scale,
+        unit="bits per dimension",
+        better="lower",
+        data=bound.data,
+        settings=bound.settings | {"of": bound.name},
+    )
 
 
 def _parts(losses: Losses, data: str, settings: dict[str, Value]) -> list[Measured]:

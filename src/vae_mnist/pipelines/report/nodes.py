@@ -18,6 +18,7 @@ from ...data.pixels import as_pixels
 from ...errors import DataError
 from ...models import VAE, model_from_checkpoint
 from ...models.build import build_likelihood
+from ...models.likelihoods import loss_words
 from ...plots import (
     Caption,
     animation,
@@ -41,14 +42,17 @@ Codes = dict[str, Tensor]  # of `encode_test_digits`: "means" (N, Z), "kl" (Z,) 
 
 MAP_LIMIT = 20_000  # digits on the latent map
 
+SPLITS = ("train_", "test_", "validation_")
+# What a column is, whatever the likelihood and the objective are; split names are left out.
 COLUMNS = {
     "epoch": "counted from 1",
-    "loss": "what was minimised; for the ELBO bce + beta x kld",
-    "bce": "distortion -log p(x|z): Bernoulli cross-entropy, summed over pixels",
     "kld": "rate KL(q(z|x) || p(z)), summed over latent dimensions",
-    "neg_elbo": "bce + kld: the loss at beta 1",
     "seconds": "wall time of the training pass",
     "learning_rate": "of the epoch's last step",
+    "beta": "weight of kld in the loss",
+    "skipped_steps": "steps without an update, because float16 overflowed",
+    "run": "name of the run",
+    "data": "name of the data set and numbers of its images",
 }
 
 
@@ -62,21 +66,21 @@ def make_loss_table(checkpoints: Partitions, history: pd.DataFrame, run: str) ->
     """
     checkpoint = _newest(checkpoints)
     likelihood = build_likelihood(ModelConfig(**checkpoint.model))
-    nats = [column for column in history.columns if column.startswith(("train_", "test_", "validation_"))]
+    nats = [column for column in history.columns if column.startswith(SPLITS)]
     # four decimals to read; the history keeps every digit
     table = history.round(dict.fromkeys(nats, 4) | {"seconds": 2}).assign(run=run, data=checkpoint.dataset.title)
     card = {
         "run": run,
         "dataset": checkpoint.dataset.model_dump(),
         "unit": "nats per image, averaged over images; lower is better",
-        "note": likelihood.words,
-        "columns": COLUMNS,
+        "note": loss_words(likelihood.words, checkpoint.settings.get("train.binarisation", "none")),
+        "columns": _described(list(table.columns), likelihood.name, checkpoint),
     }
     return table, card
 
 
 def draw_loss_curves(table: pd.DataFrame, card: dict[str, Any]) -> tuple[Figure, PlotlyFigure]:
-    """Loss, BCE and KLD over the epochs, as a picture and for a browser."""
+    """The loss and its parts over the epochs, as a picture and for a browser."""
     last = {str(name): value for name, value in table.iloc[-1].items()}
     caption = Caption.of("Loss over the epochs", card["run"], DataCard(**card["dataset"]), last, card["note"])
     return loss_curves(table, caption), interactive_loss_curves(table, caption)
@@ -243,6 +247,23 @@ def _one_an_epoch(
     """{"sample_epoch_001": …}: each page is drawn when it is written: a long run needs no more memory."""
     pages: LazyPictures = {name.replace("vae", kind, 1): partial(draw, read) for name, read in checkpoints.items()}
     return pages, list(pages.values())[-1]()
+
+
+def _described(columns: list[str], distortion: str, checkpoint: Checkpoint) -> dict[str, str]:
+    """What each column of the table holds; training, test and validation have one text."""
+    objective = checkpoint.objective["name"]
+    texts = COLUMNS | {
+        "loss": f"what was minimised; for the ELBO {distortion} + beta x kld",
+        distortion: f"distortion -log p(x|z) of the {checkpoint.model['likelihood']} likelihood, summed over pixels",
+        "neg_elbo": f"{distortion} + kld: the negative evidence lower bound, the loss at beta 1",
+    }
+    described = {}
+    for column in columns:
+        split = next((split for split in SPLITS if column.startswith(split)), "")
+        name = column.removeprefix(split)
+        further = f"further term of the objective {objective}, or of its training"
+        described[name] = texts.get(name, further) if split else texts[name]
+    return described
 
 
 def _newest(checkpoints: Partitions) -> Checkpoint:
