@@ -21,7 +21,7 @@ def contents(epoch=3):
     group = {"lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-8, "fused": True, "foreach": None, "params": [0, 1]}
     columns = {"seconds": 1.5, "learning_rate": 0.001, "train_loss": 200.25, "test_loss": 201.5}
     return {
-        "format_version": 3,
+        "format_version": 4,
         "epoch": epoch,
         "latent_dim": 2,
         "image_shape": [1, 28, 28],

@@ -20,7 +20,7 @@ from .atomic import atomic_write
 from .fields import MAX_INTEGER, Few, History, ImageShape, Nested, OptimizerState, Tensors, shown
 from .records import DataCard, Record, first_problem
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 FILE_NAME = re.compile(r"vae_epoch_(\d+)\.pt")
 
 
@@ -32,7 +32,7 @@ class Checkpoint(Record):
 
     model_config = ConfigDict(protected_namespaces=())  # model_state is no method of pydantic
 
-    format_version: Literal[3] = 3
+    format_version: Literal[4] = 4
     epoch: Annotated[int, Field(ge=1)]
     latent_dim: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
     image_shape: ImageShape  # [C, H, W]

@@ -22,6 +22,7 @@ from ..objectives import build_objective
 from ..storage.checkpoints import Checkpoint
 from ..storage.records import DataCard
 from .machine import Machine
+from .optimizer import build_optimizer, check_optimizer
 from .step import Step
 
 _SEEDING = threading.Lock()  # of torch's default generator, which is one for all threads
@@ -44,10 +45,29 @@ class TrainingState:
         """How many updates the optimizer has made; a step that the scaler skips is none."""
         return max((int(moments["step"]) for moments in self.optimizer.state.values()), default=0)
 
-    def set_rate(self, rate: float) -> None:
-        """Set the learning rate of the next step."""
+    def update(self, config: TrainConfig, share: float) -> Tensor | None:
+        """Take a step down the gradients, which are those of the whole team.
+
+        Args:
+            config: clipping.
+            share: of each group's learning rate, as the schedule says.
+
+        Returns:
+            The norm of all gradients before clipping, (), where they are clipped.
+        """
+        norm = None
+        self.set_share(share)
+        if config.clip_norm != "none":
+            self.scaler.unscale_(self.optimizer)
+            norm = torch.nn.utils.clip_grad_norm_(self.step.parameters(), config.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return norm
+
+    def set_share(self, share: float) -> None:
+        """Set the learning rate of the next step, as a share of each group's own."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = share * group["initial_lr"]
 
     def first_non_finite(self) -> str | None:
         """Name a weight, or a moment of Adam, which remembers every gradient, that is infinite or not a number."""
@@ -67,7 +87,7 @@ def start(
     Args:
         model: which model.
         objective: what it minimises.
-        config: seed, output bias, Adam's numbers.
+        config: seed, output bias, the optimizer's numbers.
         images: (N, C, H, W) uint8, to train on.
         machine: that trains.
     """
@@ -77,8 +97,7 @@ def start(
     if config.output_bias == "data":
         network.start_at(mean_image(images))
     step = Step(network, minimised, machine.precision).to(machine.device)
-    betas, fused = (config.adam_beta1, config.adam_beta2), machine.device.type in ("cpu", "cuda")
-    optimizer = torch.optim.Adam(step.parameters(), lr=config.learning_rate, betas=betas, fused=fused)
+    optimizer = build_optimizer(step, config, fused=machine.device.type in ("cpu", "cuda"))
     scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision.name == "float16")
     return TrainingState(step, (model, objective), optimizer, scaler, torch.Generator().manual_seed(config.seed))
 
@@ -93,7 +112,7 @@ def restore(state: TrainingState, checkpoint: Checkpoint) -> TrainingState:
     try:
         check_tensors(model.state_dict(), checkpoint.model_state)
         check_tensors(objective.state_dict(), checkpoint.objective_state)
-        _check_optimizer(state.optimizer, checkpoint.optimizer_state)
+        check_optimizer(state.optimizer, checkpoint.optimizer_state)
         _check_scaler(state.scaler.state_dict(), checkpoint.scaler_state)
         model.load_state_dict(checkpoint.model_state)
         objective.load_state_dict(checkpoint.objective_state)
@@ -140,29 +159,6 @@ def snapshot(state: TrainingState, settings: Mapping[str, Any], data_card: DataC
             "vae_mnist": version("vae_mnist"),
         },
     )
-
-
-def _check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Refuse the state of an optimizer with other settings or parameters than the one given."""
-    # These say how a step is computed, which depends on the machine; the others say what it computes.
-    free = {"params", "foreach", "fused", "capturable"}
-    for expected, found in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-        # A key that another version of torch does not know is its default.
-        for key in sorted((expected.keys() & found.keys()) - free):
-            value = list(expected[key]) if isinstance(expected[key], tuple) else expected[key]
-            if found[key] != value:
-                raise CheckpointError(f"optimizer: expected {key} {value}, found {brief(found[key])}.")
-    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-    wanted = {
-        index: {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
-        for index, parameter in enumerate(parameters)
-    }
-    if saved["state"]:  # nothing where float16 has skipped every step so far
-        check_tensors(_named(wanted), _named(saved["state"]))
-
-
-def _named(state: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {f"{name} of parameter {index}": tensor for index, each in state.items() for name, tensor in each.items()}
 
 
 def _check_scaler(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:
