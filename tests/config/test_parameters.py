@@ -32,6 +32,7 @@ DEVICES = "auto, cpu, cuda, cuda:1 (or another number) or mps"
         ("train.weight_decay", -0.1, "greater than or equal to 0"),
         ("train.clip_norm", 0, "'none' or greater than 0"),
         ("train.clip_norm", None, "'none' or a valid number"),
+        ("train.average", 1.0, "'none' or less than 1"),
         ("train.resume", "no", "a valid boolean"),
         ("train.precision", "half", "'auto', 'float32', 'tf32', 'bfloat16' or 'float16'"),
         ("train.device", "gpu", DEVICES),

@@ -28,6 +28,7 @@ def contents(epoch=3):
         "model": {"network": "mlp", "latent_dim": 2, "mlp": {"hidden_dim": [3, 3]}},
         "objective": {"name": "elbo", "beta": 1.0},
         "model_state": {"decoder.weight": weight, "decoder.bias": bias},
+        "trained_state": {"decoder.weight": weight + 1, "decoder.bias": bias + 1},
         "objective_state": {"running_mean": torch.zeros(3)},
         "optimizer_state": {"state": moments, "param_groups": [group]},
         "scaler_state": {},

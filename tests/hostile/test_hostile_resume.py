@@ -41,6 +41,7 @@ def checkpoint(splits):
         ("optimizer_state/state/3/exp_avg", ..., "'exp_avg of parameter 3': expected .* found no such tensor"),
         ("optimizer_state/state/3/exp_avg", torch.zeros(9), r"parameter 3': expected \(784, 16\) .*, found \(9,\)"),
         ("model_state/network.posterior.bias", torch.zeros(9), r"bias': expected \(8,\) .*, found \(9,\) float32"),
+        ("trained_state/network.posterior.bias", torch.zeros(8), "expected no such tensor, found"),
         ("rng_state", torch.zeros(5056, dtype=torch.uint8), "cannot be resumed"),
         ("rng_state", torch.zeros(10, dtype=torch.uint8), "cannot be resumed"),
         ("scaler_state/scale", 1.0, "scaler_state"),

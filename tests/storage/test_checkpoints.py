@@ -110,6 +110,8 @@ def test_each_key_must_be_there_and_of_its_type(key):
         ("model_state/decoder.bias", torch.full((8,), math.nan), "expected finite numbers in 'decoder.bias'"),
         ("model_state/decoder.bias", torch.full((8,), -math.inf).half(), "expected finite numbers in 'decoder.bias'"),
         ("model_state/decoder.bias", torch.zeros(1).expand(9), "tensors that share no memory, of at most .* bytes"),
+        ("trained_state/decoder.bias", torch.full((3,), math.nan), "expected finite numbers in 'decoder.bias'"),
+        ("trained_state/decoder.bias", 5.0, "trained_state: expected a tensor as 'decoder.bias', found 5.0"),
         ("objective_state/running_mean", torch.full((3,), math.inf), "expected finite numbers in 'running_mean'"),
         ("optimizer_state/state/0/exp_avg_sq", torch.full((3, 2), math.inf), "expected finite numbers in 'exp_avg_sq'"),
         ("optimizer_state/more", 1, "optimizer_state: expected the keys state and param_groups"),

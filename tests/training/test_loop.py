@@ -79,7 +79,7 @@ def test_the_callers_random_state_decides_nothing(splits):
 
 HALF = [({}, ELBO, {"precision": precision}) for precision in ("bfloat16", "float16")]
 SCHEDULE = {"schedule": "cosine", "warmup_steps": 7, "adam_beta1": 0.8, "adam_beta2": 0.99, "output_bias": "data"}
-OPTIONS = {"weight_decay": 0.1, "clip_norm": 5.0}
+OPTIONS = {"weight_decay": 0.1, "clip_norm": 5.0, "average": 0.9}
 
 
 @pytest.mark.parametrize(
@@ -136,6 +136,14 @@ def test_a_non_finite_loss_stops_the_run_with_epoch_and_step(splits):
     with pytest.raises(NonFiniteLossError, match=said + r" to epoch 1 are whole.*--params=train\.learning_rate=1e-4"):
         next(runs)
     assert state.epoch == 1
+
+
+def test_an_average_that_breaks_is_not_handed_out(splits):
+    cfg = config(epochs=1, average=0.9)
+    state = begin(splits, cfg)
+    state.average.network.posterior.bias[1] = math.nan
+    with pytest.raises(NonFiniteLossError, match=r"average of model\.network\.posterior\.bias is not finite"):
+        next(epochs(state, splits, cfg))
 
 
 def test_weights_that_break_in_the_last_step_are_not_handed_out(splits):

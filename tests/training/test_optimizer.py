@@ -66,8 +66,8 @@ def test_three_steps_are_those_of_the_paper_and_biases_do_not_decay():
     give_gradients(state)
     gradients = gradients_of(state, "model")
     expected = by_hand(copies(state), gradients, 0.01, (0.8, 0.9), lambda weight: 2.0 if weight.ndim > 1 else 0.0)
-    for _ in range(3):
-        state.update(cfg, 1.0)
+    for number in (1, 2, 3):
+        state.update(cfg, 1.0, number)
     for name, weight in copies(state).items():
         torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
 
@@ -77,8 +77,8 @@ def test_weights_of_the_objective_have_settings_of_their_own_and_do_not_decay():
     state = state_with(cfg, {"lr": 0.1, "betas": (0.5, 0.6)})
     give_gradients(state)
     expected = by_hand(copies(state), gradients_of(state, "objective"), 0.05, (0.5, 0.6), lambda weight: 0.0)
-    for _ in range(3):
-        state.update(cfg, 0.5)  # half of its own learning rate
+    for number in (1, 2, 3):
+        state.update(cfg, 0.5, number)  # half of its own learning rate
     found = copies(state)
     for name in gradients_of(state, "objective"):
         torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6)
@@ -95,10 +95,10 @@ def test_without_decay_every_bit_is_adams(fused):
     cfg, one, two = config(), state_with(config()), state_with(config())
     one.optimizer = build_optimizer(one.step, cfg, fused=fused)
     adam = torch.optim.Adam(two.step.parameters(), lr=cfg.learning_rate, betas=(0.9, 0.999), fused=fused)
-    for _ in range(19):
+    for number in range(1, 20):
         give_gradients(one)
         give_gradients(two)
-        one.update(cfg, 1.0)
+        one.update(cfg, 1.0, number)
         adam.step()
     for name, weight in one.step.named_parameters():
         assert torch.equal(weight, two.step.get_parameter(name)), name

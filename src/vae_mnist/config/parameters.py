@@ -107,6 +107,7 @@ class TrainConfig(ParameterGroup):
     adam_beta2: Annotated[float, Field(ge=0.0, lt=1.0)]
     weight_decay: Annotated[float, Field(ge=0.0, le=10.0)]
     clip_norm: Literal["none"] | Annotated[float, Field(gt=0.0, le=1e9)]
+    average: Literal["none"] | Annotated[float, Field(gt=0.0, lt=1.0)]
     output_bias: Literal["random", "data"]
     precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"]
     # torch itself takes cuda:128 for cuda:-128

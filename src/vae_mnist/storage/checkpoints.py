@@ -38,7 +38,8 @@ class Checkpoint(Record):
     image_shape: ImageShape  # [C, H, W]
     model: Nested  # what the weights belong to: numbers and text, in at most four levels of dicts and lists
     objective: Nested  # what was minimised, likewise
-    model_state: Tensors
+    model_state: Tensors  # the average of the weights, where there is one
+    trained_state: Tensors  # then the weights that training goes on from; else empty
     objective_state: Tensors
     optimizer_state: OptimizerState  # as torch.optim has it
     scaler_state: Nested  # of the gradient scaler; empty unless float16
@@ -54,7 +55,7 @@ class Checkpoint(Record):
             raise ValueError(f"expected a row of history for each of {self.epoch} epochs, found {rows}.")
         if self.rng_state.dtype != torch.uint8:
             raise ValueError(f"expected rng_state as uint8, found {shown(self.rng_state)}.")
-        groups = [self.model_state, self.objective_state, *self.optimizer_state["state"].values()]
+        groups = [self.model_state, self.trained_state, self.objective_state, *self.optimizer_state["state"].values()]
         tensors = [*chain.from_iterable(group.items() for group in groups), ("rng_state", self.rng_state)]
         # Before any number is read: a tensor of stride 0 has terabytes of them.
         storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for _, tensor in tensors}

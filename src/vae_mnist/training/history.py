@@ -96,7 +96,7 @@ def history_row(
     Args:
         state: after the epoch.
         trained: averages over its steps.
-        splits: "test" and perhaps "validation", measured with the weights as they are now.
+        splits: "test" and perhaps "validation", measured with the weights as they are now, or their average.
         machine: that measures.
         seconds: of its steps.
         rate: learning rate of its last step.
@@ -106,7 +106,7 @@ def history_row(
     Raises:
         NonFiniteLossError: a measured loss is not finite.
     """
-    model, objective = state.step.model, state.step.objective
+    model, objective = state.evaluated, state.step.objective
     losses: dict[Split, Losses] = {"train": trained}
     measured: tuple[Split, ...] = ("test", "validation")
     for split in measured:

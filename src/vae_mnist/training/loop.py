@@ -50,14 +50,14 @@ def train(
     for epoch in range(state.epoch + 1, config.epochs + 1):
         with machine.at_work():
             updates, started, sums = state.updates, perf_counter(), EpochSums(len(batches))
-            shares = rate_shares(config, epoch, len(batches))
+            shares, before = rate_shares(config, epoch, len(batches)), (epoch - 1) * len(batches)
             state.step.train()
             for number, batch in enumerate(progress(batches, epoch)):
-                terms = forward(batch, torch.tensor((epoch - 1) * len(batches) + number))
+                terms = forward(batch, torch.tensor(before + number))
                 state.optimizer.zero_grad(set_to_none=True)
                 # The mean over the whole batch: a team averages over its processes, however few images one has.
                 state.scaler.scale(terms.loss.sum() * team.size / batch.total).backward()
-                norm = state.update(config, shares[number])
+                norm = state.update(config, shares[number], before + number + 1)
                 sums.add(terms, norm)
             seconds = perf_counter() - started
             trained = sums.averages(team, len(splits["train"]["labels"]))

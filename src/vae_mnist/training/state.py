@@ -1,5 +1,6 @@
 """Everything that training changes: how it starts, is saved in a checkpoint, and is restored."""
 
+import copy
 import platform
 import threading
 from collections.abc import Mapping
@@ -16,11 +17,12 @@ from torch.utils._pytree import tree_map_only
 from ..config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
 from ..data.pixels import mean_image
 from ..errors import CheckpointError
-from ..models import build_model
+from ..models import VAE, build_model
 from ..models.load import check_tensors
 from ..objectives import build_objective
 from ..storage.checkpoints import Checkpoint
 from ..storage.records import DataCard
+from .average import follow
 from .machine import Machine
 from .optimizer import build_optimizer, check_optimizer
 from .step import Step
@@ -37,6 +39,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     generator: torch.Generator  # of order and noise, on the CPU
+    average: VAE | None = None  # of the model's weights, where `train.average` asks for it
     epoch: int = 0  # the last one finished
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -45,12 +48,18 @@ class TrainingState:
         """How many updates the optimizer has made; a step that the scaler skips is none."""
         return max((int(moments["step"]) for moments in self.optimizer.state.values()), default=0)
 
-    def update(self, config: TrainConfig, share: float) -> Tensor | None:
+    @property
+    def evaluated(self) -> VAE:
+        """What losses are measured on and `load_model` reads: the average where there is one."""
+        return self.average if self.average is not None else self.step.model
+
+    def update(self, config: TrainConfig, share: float, number: int) -> Tensor | None:
         """Take a step down the gradients, which are those of the whole team.
 
         Args:
-            config: clipping.
+            config: clipping and averaging.
             share: of each group's learning rate, as the schedule says.
+            number: of the step, from 1.
 
         Returns:
             The norm of all gradients before clipping, (), where they are clipped.
@@ -62,6 +71,8 @@ class TrainingState:
             norm = torch.nn.utils.clip_grad_norm_(self.step.parameters(), config.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.average is not None and config.average != "none":
+            follow(self.average, self.step.model, config.average, number)
         return norm
 
     def set_share(self, share: float) -> None:
@@ -76,6 +87,9 @@ class TrainingState:
             for what, tensor in {f"weight {name}": weight, **moments}.items():
                 if not torch.isfinite(tensor).all():
                     return what
+        for name, weight in self.average.named_parameters() if self.average is not None else ():
+            if not torch.isfinite(weight).all():
+                return f"average of model.{name}"
         return None
 
 
@@ -87,7 +101,7 @@ def start(
     Args:
         model: which model.
         objective: what it minimises.
-        config: seed, output bias, the optimizer's numbers.
+        config: seed, output bias, average, the optimizer's numbers.
         images: (N, C, H, W) uint8, to train on.
         machine: that trains.
     """
@@ -99,7 +113,9 @@ def start(
     step = Step(network, minimised, machine.precision).to(machine.device)
     optimizer = build_optimizer(step, config, fused=machine.device.type in ("cpu", "cuda"))
     scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision.name == "float16")
-    return TrainingState(step, (model, objective), optimizer, scaler, torch.Generator().manual_seed(config.seed))
+    average = copy.deepcopy(network).requires_grad_(False).eval() if config.average != "none" else None
+    generator = torch.Generator().manual_seed(config.seed)
+    return TrainingState(step, (model, objective), optimizer, scaler, generator, average)
 
 
 def restore(state: TrainingState, checkpoint: Checkpoint) -> TrainingState:
@@ -111,10 +127,13 @@ def restore(state: TrainingState, checkpoint: Checkpoint) -> TrainingState:
     model, objective = state.step.model, state.step.objective
     try:
         check_tensors(model.state_dict(), checkpoint.model_state)
+        check_tensors(model.state_dict() if state.average is not None else {}, checkpoint.trained_state)
         check_tensors(objective.state_dict(), checkpoint.objective_state)
         check_optimizer(state.optimizer, checkpoint.optimizer_state)
         _check_scaler(state.scaler.state_dict(), checkpoint.scaler_state)
-        model.load_state_dict(checkpoint.model_state)
+        state.evaluated.load_state_dict(checkpoint.model_state)
+        if state.average is not None:
+            model.load_state_dict(checkpoint.trained_state)
         objective.load_state_dict(checkpoint.objective_state)
         # Its own groups: a file must not set learning rate or betas.
         saved = state.optimizer.state_dict() | {"state": checkpoint.optimizer_state["state"]}
@@ -145,7 +164,8 @@ def snapshot(state: TrainingState, settings: Mapping[str, Any], data_card: DataC
         image_shape=list(model.image_shape),
         model=state.description[0].model_dump(mode="json"),
         objective=state.description[1].model_dump(mode="json"),
-        model_state=_copied(model.state_dict()),
+        model_state=_copied(state.evaluated.state_dict()),
+        trained_state=_copied(model.state_dict()) if state.average is not None else {},
         objective_state=_copied(state.step.objective.state_dict()),
         optimizer_state=_copied(state.optimizer.state_dict()),
         scaler_state=_copied(state.scaler.state_dict()),

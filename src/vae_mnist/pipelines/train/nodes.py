@@ -86,7 +86,7 @@ def train_model(
             "run %r starts over; its %d old checkpoints are removed as new ones are written", run, len(resume_point)
         )
     shape = tuple(train_digits["images"].shape[1:])
-    need = partial(training_need, model, objective, shape, count, machine.device)
+    need = partial(training_need, model, objective, config, shape, count, machine.device)
     check_memory("train.batch_size", min(config.batch_size, count), "images", need, machine.device)
     state = start(model, objective, config, train_digits["images"], machine)
     if newest is not None:
