@@ -33,6 +33,7 @@ DEVICES = "auto, cpu, cuda, cuda:1 (or another number) or mps"
         ("train.clip_norm", 0, "'none' or greater than 0"),
         ("train.clip_norm", None, "'none' or a valid number"),
         ("train.average", 1.0, "'none' or less than 1"),
+        ("train.binarisation", "random", "'none', 'dynamic' or 'static'"),
         ("train.resume", "no", "a valid boolean"),
         ("train.precision", "half", "'auto', 'float32', 'tf32', 'bfloat16' or 'float16'"),
         ("train.device", "gpu", DEVICES),

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from vae_mnist.data.pixels import binarise
 from vae_mnist.errors import NonFiniteLossError
 from vae_mnist.measures.bounds import average_terms
 from vae_mnist.models import model_from_checkpoint
@@ -79,7 +80,7 @@ def test_the_callers_random_state_decides_nothing(splits):
 
 HALF = [({}, ELBO, {"precision": precision}) for precision in ("bfloat16", "float16")]
 SCHEDULE = {"schedule": "cosine", "warmup_steps": 7, "adam_beta1": 0.8, "adam_beta2": 0.99, "output_bias": "data"}
-OPTIONS = {"weight_decay": 0.1, "clip_norm": 5.0, "average": 0.9}
+OPTIONS = {"weight_decay": 0.1, "clip_norm": 5.0, "average": 0.9, "binarisation": "dynamic"}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ OPTIONS = {"weight_decay": 0.1, "clip_norm": 5.0, "average": 0.9}
         *HALF,
         ({}, ELBO, SCHEDULE),
         ({}, ELBO, OPTIONS),
-        ({}, IWAE, OPTIONS | {"precision": "float16"}),
+        ({}, IWAE, OPTIONS | {"binarisation": "static", "precision": "float16"}),
     ],
     ids=str,
 )
@@ -220,9 +221,43 @@ def test_steps_that_float16_overflowed_are_not_in_the_mean_norm(splits):
     assert state.history[-1]["train_gradient_norm"] > 10
 
 
+def images_of(splits, cfg):
+    """The training images of each epoch, in the order of their sums."""
+    state, seen = begin(splits, cfg), []
+    state.step.register_forward_hook(lambda module, given, _: module.training and seen.append(given[0].images))
+    for _ in epochs(state, splits, cfg):
+        pass
+    return [torch.cat(seen[first : first + 5]) for first in range(0, len(seen), 5)]
+
+
+def rows(images):
+    return sorted(map(tuple, images.flatten(1).tolist()))
+
+
+def test_static_pixels_are_those_of_the_seed_in_each_epoch_and_dynamic_ones_are_drawn_anew(splits):
+    one, two = images_of(splits, config(binarisation="static", seed=3))
+    drawn, _ = binarise(splits["train"]["images"], seed=3)
+    assert rows(one) == rows(two) == rows(drawn.float() / 255)
+    one, two = images_of(splits, config(binarisation="dynamic", seed=3))
+    assert set(one.unique().tolist()) == {0, 1}
+    assert not set(rows(one)) & set(rows(two))
+
+
+@pytest.mark.parametrize("binarisation", ["dynamic", "static"])
+def test_after_training_on_binary_digits_losses_are_of_digits_binarised_once_from_seed_0(
+    splits, sample_digits, binarisation
+):
+    every = splits | {"validation": first(sample_digits[0], 100, start=450)}
+    checkpoint = run(every, config(epochs=1, binarisation=binarisation, seed=3))[-1]
+    for split in ("test", "validation"):
+        drawn, _ = binarise(every[split]["images"], seed=0)
+        losses = average_terms(model_from_checkpoint(checkpoint), Elbo(), drawn)
+        assert checkpoint.history[-1][f"{split}_loss"] == pytest.approx(losses.loss, rel=1e-6)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
-@pytest.mark.parametrize("options", [{}, OPTIONS], ids=str)
+@pytest.mark.parametrize("options", [{}, OPTIONS, {"binarisation": "static"}], ids=str)
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("precision", ["auto", "float32", "tf32", "float16"])
 def test_training_runs_on_a_card(splits, precision, compiled, options):

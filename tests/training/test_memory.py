@@ -131,6 +131,8 @@ def test_estimates_lie_between_the_peak_and_three_times_that():
         ("training", mlp(512, 32), 2000, 2000, "iwae", {}),
         ("training", mlp(512, 32), 8000, 8000, "elbo", {"precision": "bfloat16"}),
         ("training", mlp(4096, 1024), 10, 10, "elbo", {"average": 0.99}),
+        ("training", mlp(16, 4), 40_000, 100, "elbo", {"binarisation": "static"}),
+        ("training", mlp(16, 4), 8000, 8000, "elbo", {"binarisation": "dynamic"}),
         ("training", CONV, 1000, 1000, "elbo", {}),
         ("training", mlp(16, 512) | {"prior": "flow"}, 1000, 1000, "elbo", {}),
         ("weighting", mlp(16, 4), 4000, 2, 8000),

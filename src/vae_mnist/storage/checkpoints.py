@@ -43,7 +43,7 @@ class Checkpoint(Record):
     objective_state: Tensors
     optimizer_state: OptimizerState  # as torch.optim has it
     scaler_state: Nested  # of the gradient scaler; empty unless float16
-    rng_state: Tensor  # uint8, of the generator of order and noise
+    rng_state: Tensor  # uint8, of the generator of order, noise and binarisation
     history: History  # one row an epoch
     settings: Nested  # "group.name" -> value: what must not change on resuming
     dataset: DataCard

@@ -8,7 +8,7 @@ import torch
 from ..config.parameters import TrainConfig
 from ..data.images import Digits
 from ..storage.fields import Split
-from .batches import Batch, Batches
+from .batches import Batch, Batches, binarised
 from .history import EpochSums, check_finite, history_row
 from .machine import Machine
 from .schedules import rate_shares
@@ -44,7 +44,8 @@ def train(
         NonFiniteLossError: with epoch and step; the state of the epoch before was the last one yielded.
     """
     model, objective = state.step.model, state.step.objective
-    batches = Batches(splits["train"], objective.samples, model.noise_dim, config.batch_size, state.generator, team)
+    splits, samples, dynamic = binarised(splits, config), objective.samples, config.binarisation == "dynamic"
+    batches = Batches(splits["train"], samples, model.noise_dim, config.batch_size, state.generator, team, dynamic)
     wrapped = team.wrap(state.step)
     forward = Compiled(wrapped) if config.compile else wrapped
     for epoch in range(state.epoch + 1, config.epochs + 1):

@@ -81,7 +81,8 @@ def training_need(
         network, minimised = build_model(model, image_shape), build_objective(objective)
     averaged = sum(parameter.numel() for parameter in network.parameters()) if config.average != "none" else 0
     parameters = sum(parameter.numel() for part in (network, minimised) for parameter in part.parameters())
-    digits = count * (prod(image_shape) + 2 * 8)  # with label and place in the epoch's order
+    copies = 2 if config.binarisation == "static" else 1
+    digits = count * (copies * prod(image_shape) + 2 * 8)  # with label and place in the epoch's order
 
     def loss(images: int) -> Tensor:
         terms: Terms = minimised(_passed(network, minimised.samples, images), torch.tensor(0))
@@ -90,8 +91,9 @@ def training_need(
     trained = peak_bytes(lambda: loss(ceil(batch_size / processes)).backward())
     with torch.no_grad():
         measured = peak_bytes(lambda: loss(min(count, BATCH_SIZE) // minimised.samples + 1))
+    drawn = min(count, _BINARISED) * 17 * prod(image_shape) if config.binarisation != "none" else 0
     weights = _PARAMETER * parameters + _AVERAGE * averaged
-    return processes * (digits + weights + int(_SPARE * max(trained, measured)))
+    return processes * (digits + weights + max(drawn, int(_SPARE * max(trained, measured))))
 
 
 def evaluation_need(model: VAE, count: int, samples: int, chunk_size: int) -> int:

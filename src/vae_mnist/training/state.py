@@ -38,7 +38,7 @@ class TrainingState:
     description: tuple[ModelConfig, ObjectiveConfig]  # what it was built from
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    generator: torch.Generator  # of order and noise, on the CPU
+    generator: torch.Generator  # of order, noise and binarisation, on the CPU
     average: VAE | None = None  # of the model's weights, where `train.average` asks for it
     epoch: int = 0  # the last one finished
     history: list[dict[str, float]] = field(default_factory=list)

@@ -12,7 +12,7 @@ from ...errors import DataError
 from ...storage.checkpoints import Checkpoint, checkpoint_name, outdated
 from ...storage.fields import Split
 from ...storage.records import DataCard
-from ...training.batches import progress_bar
+from ...training.batches import loss_words, progress_bar
 from ...training.loop import train
 from ...training.machine import resolve_machine
 from ...training.memory import check_memory, training_need
@@ -103,7 +103,7 @@ def train_model(
         machine.precision.name,
         machine.device,
     )
-    logger.info("losses are %s", state.step.model.likelihood.words)
+    logger.info("losses are %s", loss_words(state.step.model.likelihood.words, config.binarisation))
     on_device = {
         split: Digits(images=digits["images"].to(machine.device), labels=digits["labels"].to(machine.device))
         for split, digits in splits.items()
