@@ -93,7 +93,12 @@ def test_losses_do_not_depend_on_the_number_of_processes_nor_on_when_it_changes(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "choices",
-    [{"model__network": "conv", "model__prior": "flow"}, {"objective__name": "iwae"}, {"train__precision": "bfloat16"}],
+    [
+        {"model__network": "conv", "model__prior": "flow"},
+        {"objective__name": "iwae"},
+        {"train__precision": "bfloat16"},
+        {"train__clip_norm": 5, "train__average": 0.9, "train__binarisation": "dynamic", "train__weight_decay": 0.1},
+    ],
     ids=str,
 )
 def test_losses_of_every_kind_do_not_depend_on_the_number_of_processes(ingested, choices):

@@ -21,13 +21,14 @@ def contents(epoch=3):
     group = {"lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-8, "fused": True, "foreach": None, "params": [0, 1]}
     columns = {"seconds": 1.5, "learning_rate": 0.001, "train_loss": 200.25, "test_loss": 201.5}
     return {
-        "format_version": 3,
+        "format_version": 4,
         "epoch": epoch,
         "latent_dim": 2,
         "image_shape": [1, 28, 28],
         "model": {"network": "mlp", "latent_dim": 2, "mlp": {"hidden_dim": [3, 3]}},
         "objective": {"name": "elbo", "beta": 1.0},
         "model_state": {"decoder.weight": weight, "decoder.bias": bias},
+        "trained_state": {"decoder.weight": weight + 1, "decoder.bias": bias + 1},
         "objective_state": {"running_mean": torch.zeros(3)},
         "optimizer_state": {"state": moments, "param_groups": [group]},
         "scaler_state": {},

@@ -86,10 +86,10 @@ def test_each_key_must_be_there_and_of_its_type(key):
 @pytest.mark.parametrize(
     ("key", "value", "text"),
     [
-        ("format_version", 2, "expected format_version 3, found 2: an older vae_mnist wrote it: train the model again"),
-        ("format_version", 4, "expected format_version 3, found 4: a newer vae_mnist wrote it: update vae_mnist"),
-        ("format_version", True, "expected a dict with format_version 3"),
-        ("format_version", 3.0, "expected a dict with format_version 3"),
+        ("format_version", 3, "expected format_version 4, found 3: an older vae_mnist wrote it: train the model again"),
+        ("format_version", 5, "expected format_version 4, found 5: a newer vae_mnist wrote it: update vae_mnist"),
+        ("format_version", True, "expected a dict with format_version 4"),
+        ("format_version", 4.0, "expected a dict with format_version 4"),
         ("hidden_dim", 16, "expected the keys format_version, epoch, .*, found 'hidden_dim'"),
         ("epoch", 0, "epoch: expected greater than or equal to 1, found 0"),
         ("epoch", 2, "a row of history for each of 2 epochs, found 3"),
@@ -110,6 +110,8 @@ def test_each_key_must_be_there_and_of_its_type(key):
         ("model_state/decoder.bias", torch.full((8,), math.nan), "expected finite numbers in 'decoder.bias'"),
         ("model_state/decoder.bias", torch.full((8,), -math.inf).half(), "expected finite numbers in 'decoder.bias'"),
         ("model_state/decoder.bias", torch.zeros(1).expand(9), "tensors that share no memory, of at most .* bytes"),
+        ("trained_state/decoder.bias", torch.full((3,), math.nan), "expected finite numbers in 'decoder.bias'"),
+        ("trained_state/decoder.bias", 5.0, "trained_state: expected a tensor as 'decoder.bias', found 5.0"),
         ("objective_state/running_mean", torch.full((3,), math.inf), "expected finite numbers in 'running_mean'"),
         ("optimizer_state/state/0/exp_avg_sq", torch.full((3, 2), math.inf), "expected finite numbers in 'exp_avg_sq'"),
         ("optimizer_state/more", 1, "optimizer_state: expected the keys state and param_groups"),
@@ -155,7 +157,7 @@ def test_integers_of_history_stay_integers():
 
 @pytest.mark.parametrize("content", [torch.zeros(3), [1, 2], {}])
 def test_what_is_no_checkpoint_is_called_so(content):
-    assert "expected a dict with format_version 3, found " in refusal(content)
+    assert "expected a dict with format_version 4, found " in refusal(content)
 
 
 def test_an_error_names_the_file(tmp_path):

@@ -1,7 +1,8 @@
+import pytest
 import torch
 
 from vae_mnist.data.images import Digits
-from vae_mnist.training.batches import Batches
+from vae_mnist.training.batches import Batches, loss_words
 from vae_mnist.training.team import Team
 
 
@@ -9,6 +10,16 @@ def batches(count=10, batch_size=4, seed=0, samples=2, **options):
     images = torch.arange(count, dtype=torch.uint8).view(count, 1, 1, 1)
     digits = Digits(images=images, labels=torch.arange(count))
     return Batches(digits, samples, 3, batch_size, torch.Generator().manual_seed(seed), **options)
+
+
+def grey(count, value, **options):
+    """Batches of images of one grey value, binarised anew."""
+    digits = Digits(images=torch.full((count, 1, 4, 5), value, dtype=torch.uint8), labels=torch.arange(count))
+    return Batches(digits, 1, 3, 40, torch.Generator().manual_seed(0), dynamic=True, **options)
+
+
+def images(epoch):
+    return torch.cat([batch.images for batch in epoch])
 
 
 def order(epoch):
@@ -59,3 +70,39 @@ def test_the_parts_of_a_team_are_the_batches_of_one_process():
         assert torch.equal(batch.labels, torch.cat([share.labels for share in shares]))
         assert torch.equal(batch.noise, torch.cat([share.noise for share in shares], dim=1))
         assert {share.total for share in shares} == {batch.total} == {len(batch.images)}
+
+
+def test_pixels_drawn_anew_have_the_mean_of_their_grey_values():
+    for value in (0, 51, 204, 255):
+        drawn = images(grey(5000, value))
+        assert drawn.dtype == torch.float32
+        assert set(drawn.unique().tolist()) <= {0.0, 1.0}
+        assert drawn.mean().item() == pytest.approx(value / 255, abs=0.005 if 0 < value < 255 else 0)
+
+
+def test_each_batch_and_each_epoch_draws_its_pixels_anew():
+    batches = grey(80, 128)
+    one, two = [batch.images for batch in batches]
+    assert not torch.equal(one, two)
+    assert not torch.equal(one, next(iter(batches)).images)
+
+
+def test_pixels_drawn_anew_follow_from_the_generators_state_alone():
+    unbroken, resumed = grey(100, 128), grey(100, 128)
+    list(unbroken)
+    resumed.generator.set_state(unbroken.generator.get_state())
+    assert torch.equal(images(unbroken), images(resumed))
+
+
+def test_a_team_draws_the_pixels_of_one_process():
+    whole = list(grey(90, 128))
+    parts = [list(grey(90, 128, team=Team(rank, 2))) for rank in range(2)]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert torch.equal(batch.images, torch.cat([share.images for share in shares]))
+        assert torch.equal(batch.noise, torch.cat([share.noise for share in shares], dim=1))
+
+
+def test_losses_say_what_the_pixels_are():
+    assert loss_words("grey pixels", "none") == "grey pixels"
+    assert "drawn anew" in loss_words("grey pixels", "dynamic")
+    assert "drawn once" in loss_words("grey pixels", "static")

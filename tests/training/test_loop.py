@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 
+from vae_mnist.data.pixels import binarise
 from vae_mnist.errors import NonFiniteLossError
 from vae_mnist.measures.bounds import average_terms
 from vae_mnist.models import model_from_checkpoint
 from vae_mnist.objectives import Elbo
 from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
-from vae_mnist.training.schedules import learning_rates
+from vae_mnist.training.schedules import rate_shares
 
 from ..helpers.compare import same
 from ..helpers.models import KINDS, model_config, objective_config
@@ -79,11 +80,18 @@ def test_the_callers_random_state_decides_nothing(splits):
 
 HALF = [({}, ELBO, {"precision": precision}) for precision in ("bfloat16", "float16")]
 SCHEDULE = {"schedule": "cosine", "warmup_steps": 7, "adam_beta1": 0.8, "adam_beta2": 0.99, "output_bias": "data"}
+OPTIONS = {"weight_decay": 0.1, "clip_norm": 5.0, "average": 0.9, "binarisation": "dynamic"}
 
 
 @pytest.mark.parametrize(
     ("kind", "objective", "changes"),
-    [*((kind, objective, {}) for kind in KINDS for objective in (ELBO, IWAE)), *HALF, ({}, ELBO, SCHEDULE)],
+    [
+        *((kind, objective, {}) for kind in KINDS for objective in (ELBO, IWAE)),
+        *HALF,
+        ({}, ELBO, SCHEDULE),
+        ({}, ELBO, OPTIONS),
+        ({}, IWAE, OPTIONS | {"binarisation": "static", "precision": "float16"}),
+    ],
     ids=str,
 )
 def test_two_and_two_epochs_are_four(splits, tmp_path, kind, objective, changes):
@@ -97,11 +105,11 @@ def test_two_and_two_epochs_are_four(splits, tmp_path, kind, objective, changes)
 
 
 def test_steps_are_taken_at_the_scheduled_rates(splits, monkeypatch):
-    seen, step = [], torch.optim.Adam.step
-    monkeypatch.setattr(torch.optim.Adam, "step", lambda self: seen.append(self.param_groups[0]["lr"]) or step(self))
+    seen, step = [], torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self: seen.append(self.param_groups[0]["lr"]) or step(self))
     cfg = config(schedule="cosine", warmup_steps=2)
     rows = history(run(splits, cfg))
-    assert seen == [rate for epoch in (1, 2) for rate in learning_rates(cfg, epoch, 5)]
+    assert seen == [share * 1e-3 for epoch in (1, 2) for share in rate_shares(cfg, epoch, 5)]
     assert [row["learning_rate"] for row in rows] == [seen[4], seen[9]]
 
 
@@ -129,6 +137,14 @@ def test_a_non_finite_loss_stops_the_run_with_epoch_and_step(splits):
     with pytest.raises(NonFiniteLossError, match=said + r" to epoch 1 are whole.*--params=train\.learning_rate=1e-4"):
         next(runs)
     assert state.epoch == 1
+
+
+def test_an_average_that_breaks_is_not_handed_out(splits):
+    cfg = config(epochs=1, average=0.9)
+    state = begin(splits, cfg)
+    state.average.network.posterior.bias[1] = math.nan
+    with pytest.raises(NonFiniteLossError, match=r"average of model\.network\.posterior\.bias is not finite"):
+        next(epochs(state, splits, cfg))
 
 
 def test_weights_that_break_in_the_last_step_are_not_handed_out(splits):
@@ -168,12 +184,84 @@ def test_thread_count_holds_during_an_epoch_only(splits):
     assert set(seen) == {3}
 
 
+def test_gradients_are_scaled_down_to_the_norm_and_never_up(splits):
+    """By the first moment, which after one step is a tenth of the gradient."""
+    moments = {}
+    for clip_norm in ("none", 1e9, 0.5):
+        cfg = config(epochs=1, batch_size=450, clip_norm=clip_norm)
+        *_, state = epochs(begin(splits, cfg), splits, cfg)
+        moments[clip_norm] = torch.cat([each["exp_avg"].flatten() for each in state.optimizer.state.values()])
+    assert torch.equal(moments["none"], moments[1e9])
+    norm = 10 * moments["none"].norm()
+    assert norm > 10
+    torch.testing.assert_close(moments[0.5], moments["none"] * 0.5 / norm, rtol=1e-4, atol=0)
+    assert state.history[0]["train_gradient_norm"] == pytest.approx(norm.item(), rel=1e-5)
+
+
+def test_clipping_does_not_see_the_scale_that_float16_gives_gradients(splits):
+    free, loose, tight = (
+        run(splits, config(precision="float16", clip_norm=clip_norm))[-1] for clip_norm in ("none", 1e6, 1.0)
+    )
+    assert same(free.model_state, loose.model_state)
+    assert not same(free.model_state, tight.model_state)
+    exact = run(splits, config(clip_norm=1e6))[-1]
+    assert [row["train_gradient_norm"] for row in loose.history] == pytest.approx(
+        [row["train_gradient_norm"] for row in exact.history],
+        rel=0.2,  # steps that overflowed are left out
+    )
+
+
+def test_steps_that_float16_overflowed_are_not_in_the_mean_norm(splits):
+    cfg = config(precision="float16", clip_norm=1.0)
+    state = begin(splits, cfg)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
+    *_, state = epochs(state, splits, cfg)
+    assert sum(row["skipped_steps"] for row in state.history) > 0
+    assert all(math.isfinite(row["train_gradient_norm"]) for row in state.history)
+    assert state.history[-1]["train_gradient_norm"] > 10
+
+
+def images_of(splits, cfg):
+    """The training images of each epoch, in the order of their sums."""
+    state, seen = begin(splits, cfg), []
+    state.step.register_forward_hook(lambda module, given, _: module.training and seen.append(given[0].images))
+    for _ in epochs(state, splits, cfg):
+        pass
+    return [torch.cat(seen[first : first + 5]) for first in range(0, len(seen), 5)]
+
+
+def rows(images):
+    return sorted(map(tuple, images.flatten(1).tolist()))
+
+
+def test_static_pixels_are_those_of_the_seed_in_each_epoch_and_dynamic_ones_are_drawn_anew(splits):
+    one, two = images_of(splits, config(binarisation="static", seed=3))
+    drawn, _ = binarise(splits["train"]["images"], seed=3)
+    assert rows(one) == rows(two) == rows(drawn.float() / 255)
+    one, two = images_of(splits, config(binarisation="dynamic", seed=3))
+    assert set(one.unique().tolist()) == {0, 1}
+    assert not set(rows(one)) & set(rows(two))
+
+
+@pytest.mark.parametrize("binarisation", ["dynamic", "static"])
+def test_after_training_on_binary_digits_losses_are_of_digits_binarised_once_from_seed_0(
+    splits, sample_digits, binarisation
+):
+    every = splits | {"validation": first(sample_digits[0], 100, start=450)}
+    checkpoint = run(every, config(epochs=1, binarisation=binarisation, seed=3))[-1]
+    for split in ("test", "validation"):
+        drawn, _ = binarise(every[split]["images"], seed=0)
+        losses = average_terms(model_from_checkpoint(checkpoint), Elbo(), drawn)
+        assert checkpoint.history[-1][f"{split}_loss"] == pytest.approx(losses.loss, rel=1e-6)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+@pytest.mark.parametrize("options", [{}, OPTIONS, {"binarisation": "static"}], ids=str)
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("precision", ["auto", "float32", "tf32", "float16"])
-def test_training_runs_on_a_card(splits, precision, compiled):
-    cfg = config(epochs=3, precision=precision, device="cuda", compile=compiled)
+def test_training_runs_on_a_card(splits, precision, compiled, options):
+    cfg = config(epochs=3, precision=precision, device="cuda", compile=compiled, **options)
     on_card = {split: {key: value.cuda() for key, value in digits.items()} for split, digits in splits.items()}
     *_, state = epochs(begin(splits, cfg), on_card, cfg)
     assert state.history[-1]["test_loss"] < state.history[0]["test_loss"]

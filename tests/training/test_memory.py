@@ -23,6 +23,7 @@ from vae_mnist.training.memory import (
 
 from ..helpers.models import KINDS, model_config, objective_config, small
 from ..helpers.project import ROOT, as_params
+from ..helpers.training import config
 
 CPU = torch.device("cpu")
 SHAPE = (1, 28, 28)
@@ -49,8 +50,8 @@ def digits(count):
     images = torch.full((count, 1, 28, 28), 255, dtype=torch.uint8)
     return Digits(images=images, labels=torch.zeros(count, dtype=torch.int64))
 
-def training(model, count, batch, objective, precision):
-    cfg = config(epochs=1, batch_size=batch, precision=precision, threads=1)
+def training(model, count, batch, objective, options):
+    cfg = config(epochs=1, batch_size=batch, threads=1, **options)
     splits = {"train": digits(count), "test": digits(10)}
     model, objective = model_config(**model), objective_config(name=objective)
     for state in epochs(begin(splits, cfg, model, objective), splits, cfg):
@@ -87,7 +88,7 @@ for name, small_case, case in json.loads(sys.argv[1]):
 """
 
 SMALL = {
-    "training": ({}, 4, 2, "elbo", "float32"),
+    "training": ({}, 4, 2, "elbo", {}),
     "weighting": ({}, 4, 2, 2),
     "generating": ({}, 2),
     "decoding": ({}, 2),
@@ -113,8 +114,9 @@ def measured(*cases):
 
 def need(name, model, count, *rest):
     if name == "training":
-        batch, objective, _ = rest
-        return training_need(model_config(**model), objective_config(name=objective), SHAPE, count, CPU, batch)
+        batch, objective, options = rest
+        chosen = model_config(**model), objective_config(name=objective), config(**options)
+        return training_need(*chosen, SHAPE, count, CPU, batch)
     if name == "weighting":
         return evaluation_need(small(**model), count, *rest)
     return generation_need(small(**model), count, 0)
@@ -123,14 +125,17 @@ def need(name, model, count, *rest):
 @pytest.mark.slow
 def test_estimates_lie_between_the_peak_and_three_times_that():
     cases = [  # where pixels, hidden, latent dimensions, parameters take most; other objectives, precisions, models
-        ("training", mlp(16, 4), 8000, 8000, "elbo", "float32"),
-        ("training", mlp(4096, 4), 2000, 2000, "elbo", "float32"),
-        ("training", mlp(16, 2048), 2000, 2000, "elbo", "float32"),
-        ("training", mlp(4096, 1024), 10, 10, "elbo", "float32"),
-        ("training", mlp(512, 32), 2000, 2000, "iwae", "float32"),
-        ("training", mlp(512, 32), 8000, 8000, "elbo", "bfloat16"),
-        ("training", CONV, 1000, 1000, "elbo", "float32"),
-        ("training", mlp(16, 512) | {"prior": "flow"}, 1000, 1000, "elbo", "float32"),
+        ("training", mlp(16, 4), 8000, 8000, "elbo", {}),
+        ("training", mlp(4096, 4), 2000, 2000, "elbo", {}),
+        ("training", mlp(16, 2048), 2000, 2000, "elbo", {}),
+        ("training", mlp(4096, 1024), 10, 10, "elbo", {}),
+        ("training", mlp(512, 32), 2000, 2000, "iwae", {}),
+        ("training", mlp(512, 32), 8000, 8000, "elbo", {"precision": "bfloat16"}),
+        ("training", mlp(4096, 1024), 10, 10, "elbo", {"average": 0.99}),
+        ("training", mlp(16, 4), 40_000, 100, "elbo", {"binarisation": "static"}),
+        ("training", mlp(16, 4), 8000, 8000, "elbo", {"binarisation": "dynamic"}),
+        ("training", CONV, 1000, 1000, "elbo", {}),
+        ("training", mlp(16, 512) | {"prior": "flow"}, 1000, 1000, "elbo", {}),
         ("weighting", mlp(16, 4), 4000, 2, 8000),
         ("weighting", mlp(4096, 4), 4, 1000, 4000),
         ("weighting", mlp(16, 4096), 4, 1000, 4000),
@@ -161,10 +166,12 @@ def test_more_of_them_take_little_more_memory_than_what_comes_of_them(few, many,
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_more_images_samples_and_weights_need_more(kind):
     model, elbo, iwae = model_config(**kind), objective_config(), objective_config(name="iwae")
-    needs = [training_need(model, elbo, SHAPE, 5000, CPU, size) for size in (1, 1000, 5000)]
+    cfg = config()
+    needs = [training_need(model, elbo, cfg, SHAPE, 5000, CPU, size) for size in (1, 1000, 5000)]
     assert needs == sorted(set(needs))
-    assert training_need(model, iwae, SHAPE, 5000, CPU, 5000) > needs[-1]
-    assert training_need(model, elbo, (3, 56, 56), 5000, CPU, 5000) > needs[-1]
+    assert training_need(model, iwae, cfg, SHAPE, 5000, CPU, 5000) > needs[-1]
+    assert training_need(model, elbo, cfg, (3, 56, 56), 5000, CPU, 5000) > needs[-1]
+    assert training_need(model, elbo, config(average=0.9), SHAPE, 5000, CPU, 5000) > needs[-1]
 
 
 def test_digits_in_colour_and_their_passes_are_counted_by_their_shape():
@@ -252,10 +259,11 @@ def test_what_fits_is_the_largest_number_that_needs_nine_tenths_of_what_is_free(
 
 def test_processes_of_one_machine_share_its_memory_and_each_batch(monkeypatch):
     model = model_config(mlp={"hidden_dim": 4096})
-    alone = training_need(model, objective_config(), SHAPE, 1000, CPU, 10)
+    job = model, objective_config(), config(), SHAPE, 1000
+    alone = training_need(*job, CPU, 10)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "100")
-    assert training_need(model, objective_config(), SHAPE, 1000, CPU, 1000) == 100 * alone
-    assert training_need(model, objective_config(), SHAPE, 1000, torch.device("cuda"), 10) == alone
+    assert training_need(*job, CPU, 1000) == 100 * alone
+    assert training_need(*job, torch.device("cuda"), 10) == alone
 
 
 def test_free_memory_falls_by_what_is_taken():

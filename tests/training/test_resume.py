@@ -43,6 +43,8 @@ def test_a_changed_setting_is_refused_by_name_with_both_ways_on(checkpoint):
         {"model": {"mlp": {"hidden_dim": 99}}}, {"model": {"network": "conv"}}, {"model": {"prior": "flow"}},
         {"objective": {"beta": 4.0}}, {"objective": {"name": "iwae"}}, {"train": {"batch_size": 7}},
         {"train": {"seed": 3}}, {"train": {"learning_rate": 0.5}}, {"train": {"precision": "bfloat16"}},
+        {"train": {"weight_decay": 0.1}}, {"train": {"clip_norm": 1.0}}, {"train": {"average": 0.99}},
+        {"train": {"binarisation": "static"}},
     ],
     ids=str,
 )  # fmt: skip

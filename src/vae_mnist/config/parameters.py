@@ -160,6 +160,10 @@ class TrainConfig(ParameterGroup):
     warmup_steps: Annotated[int, Field(ge=0, le=10**9)]
     adam_beta1: Annotated[float, Field(ge=0.0, lt=1.0)]
     adam_beta2: Annotated[float, Field(ge=0.0, lt=1.0)]
+    weight_decay: Annotated[float, Field(ge=0.0, le=10.0)]
+    clip_norm: Literal["none"] | Annotated[float, Field(gt=0.0, le=1e9)]
+    average: Literal["none"] | Annotated[float, Field(gt=0.0, lt=1.0)]
+    binarisation: Literal["none", "dynamic", "static"]
     output_bias: Literal["random", "data"]
     precision: Literal["auto", "float32", "tf32", "bfloat16", "float16"]
     # torch itself takes cuda:128 for cuda:-128

@@ -1,6 +1,7 @@
 """The terms of a loss, and the base class of objectives."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ class Objective(nn.Module, ABC):
     """What training minimises; its weights, if it has any, are trained with the model's."""
 
     samples: int = 1  # S, posterior samples that it needs of each image
+    # Of its own weights, where they differ from the model's: {"lr": 1e-4, "betas": (0.5, 0.9)}
+    optimizer_settings: Mapping[str, float | tuple[float, float]] = {}
 
     @abstractmethod
     def forward(self, result: Pass, step: Tensor) -> Terms:

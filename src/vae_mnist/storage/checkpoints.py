@@ -20,7 +20,7 @@ from .atomic import atomic_write
 from .fields import MAX_INTEGER, Few, History, ImageShape, Nested, OptimizerState, Tensors, shown
 from .records import DataCard, Record, first_problem
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 FILE_NAME = re.compile(r"vae_epoch_(\d+)\.pt")
 
 
@@ -32,17 +32,18 @@ class Checkpoint(Record):
 
     model_config = ConfigDict(protected_namespaces=())  # model_state is no method of pydantic
 
-    format_version: Literal[3] = 3
+    format_version: Literal[4] = 4
     epoch: Annotated[int, Field(ge=1)]
     latent_dim: Annotated[int, Field(ge=1, le=MAX_INTEGER)]
     image_shape: ImageShape  # [C, H, W]
     model: Nested  # what the weights belong to: numbers and text, in at most four levels of dicts and lists
     objective: Nested  # what was minimised, likewise
-    model_state: Tensors
+    model_state: Tensors  # the average of the weights, where there is one
+    trained_state: Tensors  # then the weights that training goes on from; else empty
     objective_state: Tensors
     optimizer_state: OptimizerState  # as torch.optim has it
     scaler_state: Nested  # of the gradient scaler; empty unless float16
-    rng_state: Tensor  # uint8, of the generator of order and noise
+    rng_state: Tensor  # uint8, of the generator of order, noise and binarisation
     history: History  # one row an epoch
     settings: Nested  # "group.name" -> value: what must not change on resuming
     dataset: DataCard
@@ -54,7 +55,7 @@ class Checkpoint(Record):
             raise ValueError(f"expected a row of history for each of {self.epoch} epochs, found {rows}.")
         if self.rng_state.dtype != torch.uint8:
             raise ValueError(f"expected rng_state as uint8, found {shown(self.rng_state)}.")
-        groups = [self.model_state, self.objective_state, *self.optimizer_state["state"].values()]
+        groups = [self.model_state, self.trained_state, self.objective_state, *self.optimizer_state["state"].values()]
         tensors = [*chain.from_iterable(group.items() for group in groups), ("rng_state", self.rng_state)]
         # Before any number is read: a tensor of stride 0 has terabytes of them.
         storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for _, tensor in tensors}

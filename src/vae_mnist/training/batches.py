@@ -1,6 +1,6 @@
 """Seeded minibatches of images that stay on the device."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import NamedTuple
@@ -9,15 +9,25 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..config.parameters import TrainConfig
 from ..data.images import Digits
-from ..data.pixels import as_pixels
+from ..data.pixels import as_pixels, binarise
+from ..storage.fields import Split
 from .team import ALONE, Team
+
+# One binarisation for every epoch, run and machine: test losses compare.
+TEST_BINARISATION_SEED = 0
+_BOUND = f"test pixels once, from seed {TEST_BINARISATION_SEED}: the negative ELBO is an upper bound on their NLL"
+_WORDS = {
+    "dynamic": f"nats per image, binary pixels: training pixels drawn anew at each step, {_BOUND}",
+    "static": f"nats per image, binary pixels: training pixels drawn once, {_BOUND}",
+}
 
 
 class Batch(NamedTuple):
     """One step's input."""
 
-    images: Tensor  # (B, C, H, W) float32 in [0, 1]
+    images: Tensor  # (B, C, H, W) float32 in [0, 1]; 0 or 1 where `train.binarisation` says so
     labels: Tensor  # (B,) int64; a model that is not conditional ignores them
     noise: Tensor  # (S, B, D) standard normal
     total: int  # images in the whole batch, of which a team's process has a part
@@ -27,8 +37,8 @@ class Batch(NamedTuple):
 class Batches:
     """Each iteration is one epoch: a new order, every image once, the last batch ragged.
 
-    Order and noise come from one CPU generator: they are the same on every device, and its state is all that resuming
-    needs.
+    Order, noise and binarisation come from one CPU generator: they are the same on every device, and its state is all
+    that resuming needs.
     """
 
     digits: Digits  # images (N, C, H, W) uint8 and labels (N,), on the device that trains
@@ -37,6 +47,7 @@ class Batches:
     batch_size: int  # B
     generator: torch.Generator  # on the CPU, in one state in all processes of a team
     team: Team = ALONE  # that share each batch; noise belongs to an image, not to the process that has it
+    dynamic: bool = False  # draw each pixel anew, 1 with its grey value as probability
 
     def __len__(self) -> int:
         return ceil(len(self.digits["images"]) / self.batch_size)
@@ -47,9 +58,44 @@ class Batches:
         for whole in order.split(self.batch_size):
             noise = torch.randn(self.samples, len(whole), self.noise_dim, generator=self.generator)
             part = self.team.share(whole)
-            yield Batch(
-                as_pixels(images[part]), labels[part], self.team.share(noise, dim=1).to(images.device), len(whole)
-            )
+            pixels = as_pixels(images[part])
+            if self.dynamic:
+                uniform = torch.rand(len(whole), *images.shape[1:], generator=self.generator)
+                pixels = (self.team.share(uniform).to(images.device) < pixels).float()
+            yield Batch(pixels, labels[part], self.team.share(noise, dim=1).to(images.device), len(whole))
+
+
+def binarised(splits: Mapping[Split, Digits], config: TrainConfig) -> Mapping[Split, Digits]:
+    """The digits that `train.binarisation` asks for, as far as they are drawn once.
+
+    Args:
+        splits: images (N, C, H, W) uint8, on any device.
+        config: binarisation, and the seed of static training digits.
+
+    Returns:
+        With "none" the same; else test and validation images that are 0 or 255; training images also, if static.
+    """
+    if config.binarisation == "none":
+        return splits
+    seeds: dict[Split, int] = {"test": TEST_BINARISATION_SEED, "validation": TEST_BINARISATION_SEED}
+    if config.binarisation == "static":
+        seeds["train"] = config.seed
+    return {split: _drawn(digits, seeds[split]) if split in seeds else digits for split, digits in splits.items()}
+
+
+def loss_words(likelihood: str, binarisation: str) -> str:
+    """What losses mean, after training with `train.binarisation`.
+
+    Args:
+        likelihood: what they mean with grey pixels.
+        binarisation: none, dynamic or static.
+    """
+    return _WORDS.get(binarisation, likelihood)
+
+
+def _drawn(digits: Digits, seed: int) -> Digits:
+    images = digits["images"]
+    return Digits(images=binarise(images.cpu(), seed)[0].to(images.device), labels=digits["labels"])
 
 
 def progress_bar(batches: Iterable[Batch], epoch: int) -> Iterable[Batch]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from ..data.images import Digits
 from ..errors import NonFiniteLossError
@@ -28,21 +29,31 @@ class EpochSums:
         self.done = 0
         self.names: tuple[str, ...] = PARTS
         self.sums = torch.empty(0)  # (steps, parts) nats
+        self.norms: list[Tensor] = []  # of the gradients, () each; the same in all processes of a team
 
-    def add(self, terms: Terms) -> None:
-        """Add the terms of the next step, (B,) nats each."""
+    def add(self, terms: Terms, norm: Tensor | None = None) -> None:
+        """Add the terms of the next step, (B,) nats each, and the norm of its gradients, if it was measured."""
         values = [terms.loss, terms.distortion, terms.rate, *terms.extra.values()]
         if self.done == 0:
             self.names = (*PARTS, *terms.extra)
             self.sums = terms.loss.new_empty(self.steps, len(values))
         self.sums[self.done] = torch.stack([value.detach() for value in values]).sum(1)
         self.done += 1
+        if norm is not None:
+            self.norms.append(norm)
 
     def averages(self, team: Team, count: int) -> Losses:
-        """Mean nats per image over the whole epoch, of all processes; count is the number of images."""
+        """Mean nats per image over the whole epoch, of all processes; count is the number of images.
+
+        The mean norm of the gradients is among the extra values, where they were clipped; it leaves out the steps in
+        which float16 overflowed.
+        """
         team.add_up(self.sums)
         means = dict(zip(self.names, (self.sums.cpu().double().sum(0) / count).tolist(), strict=True))
         loss, distortion, rate = (means.pop(part) for part in PARTS)
+        if self.norms:
+            norms = torch.stack(self.norms)
+            means["gradient_norm"] = norms.nan_to_num(0, 0, 0).sum().item() / max(1, int(norms.isfinite().sum()))
         return Losses(loss, distortion, rate, means)
 
 
@@ -85,7 +96,7 @@ def history_row(
     Args:
         state: after the epoch.
         trained: averages over its steps.
-        splits: "test" and perhaps "validation", measured with the weights as they are now.
+        splits: "test" and perhaps "validation", measured with the weights as they are now, or their average.
         machine: that measures.
         seconds: of its steps.
         rate: learning rate of its last step.
@@ -95,7 +106,7 @@ def history_row(
     Raises:
         NonFiniteLossError: a measured loss is not finite.
     """
-    model, objective = state.step.model, state.step.objective
+    model, objective = state.evaluated, state.step.objective
     losses: dict[Split, Losses] = {"train": trained}
     measured: tuple[Split, ...] = ("test", "validation")
     for split in measured:

@@ -8,10 +8,10 @@ import torch
 from ..config.parameters import TrainConfig
 from ..data.images import Digits
 from ..storage.fields import Split
-from .batches import Batch, Batches
+from .batches import Batch, Batches, binarised
 from .history import EpochSums, check_finite, history_row
 from .machine import Machine
-from .schedules import learning_rates
+from .schedules import rate_shares
 from .state import TrainingState
 from .step import Compiled
 from .team import ALONE, Team
@@ -32,7 +32,7 @@ def train(
     Args:
         state: where training stands; changed in place.
         splits: "train", and for the first process of the team "test" and perhaps "validation", on the machine's device.
-        config: epochs, batch size, learning rate, compile.
+        config: how to train.
         machine: device, precision, threads.
         progress: wraps the batches of an epoch, to show them pass.
         team: the processes that train together, each calling this with the same state and digits.
@@ -44,28 +44,28 @@ def train(
         NonFiniteLossError: with epoch and step; the state of the epoch before was the last one yielded.
     """
     model, objective = state.step.model, state.step.objective
-    batches = Batches(splits["train"], objective.samples, model.noise_dim, config.batch_size, state.generator, team)
+    splits, samples, dynamic = binarised(splits, config), objective.samples, config.binarisation == "dynamic"
+    batches = Batches(splits["train"], samples, model.noise_dim, config.batch_size, state.generator, team, dynamic)
     wrapped = team.wrap(state.step)
     forward = Compiled(wrapped) if config.compile else wrapped
     for epoch in range(state.epoch + 1, config.epochs + 1):
         with machine.at_work():
             updates, started, sums = state.updates, perf_counter(), EpochSums(len(batches))
-            rates = learning_rates(config, epoch, len(batches))
+            shares, before = rate_shares(config, epoch, len(batches)), (epoch - 1) * len(batches)
             state.step.train()
             for number, batch in enumerate(progress(batches, epoch)):
-                terms = forward(batch, torch.tensor((epoch - 1) * len(batches) + number))
+                terms = forward(batch, torch.tensor(before + number))
                 state.optimizer.zero_grad(set_to_none=True)
                 # The mean over the whole batch: a team averages over its processes, however few images one has.
                 state.scaler.scale(terms.loss.sum() * team.size / batch.total).backward()
-                state.set_rate(rates[number])
-                state.scaler.step(state.optimizer)
-                state.scaler.update()
-                sums.add(terms)
+                norm = state.update(config, shares[number], before + number + 1)
+                sums.add(terms, norm)
             seconds = perf_counter() - started
             trained = sums.averages(team, len(splits["train"]["labels"]))
+            rates = [share * config.learning_rate for share in shares]
             check_finite(sums, state, epoch, rates, machine.precision)
             skipped = len(batches) - (state.updates - updates)  # by the gradient scaler: float16 overflowed
-            state.set_rate(config.learning_rate)  # what a checkpoint says does not depend on where it was taken
+            state.set_share(1.0)  # what a checkpoint says does not depend on where it was taken
             state.step.eval()
             state.epoch = epoch
             if team.rank == 0:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..config.parameters import ModelConfig, ObjectiveConfig
+from ..config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
 from ..data.pixels import PART
 from ..errors import ConfigError
 from ..measures.bounds import BATCH_SIZE
@@ -26,8 +26,9 @@ from ..objectives import Terms, build_objective
 from ..sampling import CHUNK
 
 # Bytes a parameter takes: weight, gradient and two moments of Adam; weight and moments again in a snapshot, in the
-# bytes of its file, and in the checkpoint gone on from; one for what the allocator keeps.
-_PARAMETER = 14 * 4
+# bytes of its file, and in the checkpoint gone on from; one for what the allocator keeps. An average of the weights is
+# one more number in each of these places.
+_PARAMETER, _AVERAGE = 14 * 4, 4 * 4
 _SPARE = 2.0  # what allocators and convolutions take in addition to the tensors; tests hold it to measured peaks
 _BINARISED = 17  # bytes a pixel of the PART of the images that is being binarised
 _PICTURE = 1_300_000  # bytes that each digit on a page takes while the page is written
@@ -68,6 +69,7 @@ def peak_bytes(work: Callable[[], object]) -> int:
 def training_need(
     model: ModelConfig,
     objective: ObjectiveConfig,
+    config: TrainConfig,
     image_shape: tuple[int, ...],
     count: int,
     device: torch.device,
@@ -78,8 +80,10 @@ def training_need(
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type != "cuda" else 1
     with torch.device("meta"):
         network, minimised = build_model(model, image_shape), build_objective(objective)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    digits = count * (prod(image_shape) + 2 * 8)  # with label and place in the epoch's order
+    averaged = sum(parameter.numel() for parameter in network.parameters()) if config.average != "none" else 0
+    parameters = sum(parameter.numel() for part in (network, minimised) for parameter in part.parameters())
+    copies = 2 if config.binarisation == "static" else 1
+    digits = count * (copies * prod(image_shape) + 2 * 8)  # with label and place in the epoch's order
 
     def loss(images: int) -> Tensor:
         terms: Terms = minimised(_passed(network, minimised.samples, images), torch.tensor(0))
@@ -88,7 +92,9 @@ def training_need(
     trained = peak_bytes(lambda: loss(ceil(batch_size / processes)).backward())
     with torch.no_grad():
         measured = peak_bytes(lambda: loss(min(count, BATCH_SIZE) // minimised.samples + 1))
-    return processes * (digits + _PARAMETER * parameters + int(_SPARE * max(trained, measured)))
+    drawn = min(count, _BINARISED) * 17 * prod(image_shape) if config.binarisation != "none" else 0
+    weights = _PARAMETER * parameters + _AVERAGE * averaged
+    return processes * (digits + weights + max(drawn, int(_SPARE * max(trained, measured))))
 
 
 def evaluation_need(model: VAE, count: int, samples: int, chunk_size: int) -> int:

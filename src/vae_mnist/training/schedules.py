@@ -5,13 +5,13 @@ from math import cos, pi
 from ..config.parameters import TrainConfig
 
 
-def learning_rates(config: TrainConfig, epoch: int, steps: int) -> list[float]:
-    """The learning rate of each step of an epoch: a rise over the warm-up, then as the schedule says.
+def rate_shares(config: TrainConfig, epoch: int, steps: int) -> list[float]:
+    """The share of the learning rate in each step of an epoch: a rise over the warm-up, then as the schedule says.
 
-    A rate depends on the step alone, so there is no state to save.
+    It depends on the step alone, so there is no state to save.
 
     Args:
-        config: learning rate, schedule, warm-up, epochs.
+        config: schedule, warm-up, epochs.
         epoch: from 1.
         steps: in an epoch.
     """
@@ -20,4 +20,4 @@ def learning_rates(config: TrainConfig, epoch: int, steps: int) -> list[float]:
         done = (step - warmup) / (end - warmup) if step >= warmup else 0.0
         fall = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + cos(pi * done)) / 2}[config.schedule]
         shares.append((step + 1) / warmup if step < warmup else fall)
-    return [share * config.learning_rate for share in shares]
+    return shares

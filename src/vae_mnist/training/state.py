@@ -1,5 +1,6 @@
 """Everything that training changes: how it starts, is saved in a checkpoint, and is restored."""
 
+import copy
 import platform
 import threading
 from collections.abc import Mapping
@@ -16,12 +17,14 @@ from torch.utils._pytree import tree_map_only
 from ..config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
 from ..data.pixels import mean_image
 from ..errors import CheckpointError
-from ..models import build_model
+from ..models import VAE, build_model
 from ..models.load import check_tensors
 from ..objectives import build_objective
 from ..storage.checkpoints import Checkpoint
 from ..storage.records import DataCard
+from .average import follow
 from .machine import Machine
+from .optimizer import build_optimizer, check_optimizer
 from .step import Step
 
 _SEEDING = threading.Lock()  # of torch's default generator, which is one for all threads
@@ -35,7 +38,8 @@ class TrainingState:
     description: tuple[ModelConfig, ObjectiveConfig]  # what it was built from
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    generator: torch.Generator  # of order and noise, on the CPU
+    generator: torch.Generator  # of order, noise and binarisation, on the CPU
+    average: VAE | None = None  # of the model's weights, where `train.average` asks for it
     epoch: int = 0  # the last one finished
     history: list[dict[str, float]] = field(default_factory=list)
 
@@ -44,10 +48,37 @@ class TrainingState:
         """How many updates the optimizer has made; a step that the scaler skips is none."""
         return max((int(moments["step"]) for moments in self.optimizer.state.values()), default=0)
 
-    def set_rate(self, rate: float) -> None:
-        """Set the learning rate of the next step."""
+    @property
+    def evaluated(self) -> VAE:
+        """What losses are measured on and `load_model` reads: the average where there is one."""
+        return self.average if self.average is not None else self.step.model
+
+    def update(self, config: TrainConfig, share: float, number: int) -> Tensor | None:
+        """Take a step down the gradients, which are those of the whole team.
+
+        Args:
+            config: clipping and averaging.
+            share: of each group's learning rate, as the schedule says.
+            number: of the step, from 1.
+
+        Returns:
+            The norm of all gradients before clipping, (), where they are clipped.
+        """
+        norm = None
+        self.set_share(share)
+        if config.clip_norm != "none":
+            self.scaler.unscale_(self.optimizer)
+            norm = torch.nn.utils.clip_grad_norm_(self.step.parameters(), config.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None and config.average != "none":
+            follow(self.average, self.step.model, config.average, number)
+        return norm
+
+    def set_share(self, share: float) -> None:
+        """Set the learning rate of the next step, as a share of each group's own."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = share * group["initial_lr"]
 
     def first_non_finite(self) -> str | None:
         """Name a weight, or a moment of Adam, which remembers every gradient, that is infinite or not a number."""
@@ -56,6 +87,9 @@ class TrainingState:
             for what, tensor in {f"weight {name}": weight, **moments}.items():
                 if not torch.isfinite(tensor).all():
                     return what
+        for name, weight in self.average.named_parameters() if self.average is not None else ():
+            if not torch.isfinite(weight).all():
+                return f"average of model.{name}"
         return None
 
 
@@ -67,7 +101,7 @@ def start(
     Args:
         model: which model.
         objective: what it minimises.
-        config: seed, output bias, Adam's numbers.
+        config: seed, output bias, average, the optimizer's numbers.
         images: (N, C, H, W) uint8, to train on.
         classes: of the labels.
         machine: that trains.
@@ -79,10 +113,11 @@ def start(
         network.start_at(mean_image(images))
     network.prior.start_from(images)
     step = Step(network, minimised, machine.precision).to(machine.device)
-    betas, fused = (config.adam_beta1, config.adam_beta2), machine.device.type in ("cpu", "cuda")
-    optimizer = torch.optim.Adam(step.parameters(), lr=config.learning_rate, betas=betas, fused=fused)
+    optimizer = build_optimizer(step, config, fused=machine.device.type in ("cpu", "cuda"))
     scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision.name == "float16")
-    return TrainingState(step, (model, objective), optimizer, scaler, torch.Generator().manual_seed(config.seed))
+    average = copy.deepcopy(network).requires_grad_(False).eval() if config.average != "none" else None
+    generator = torch.Generator().manual_seed(config.seed)
+    return TrainingState(step, (model, objective), optimizer, scaler, generator, average)
 
 
 def restore(state: TrainingState, checkpoint: Checkpoint) -> TrainingState:
@@ -94,10 +129,13 @@ def restore(state: TrainingState, checkpoint: Checkpoint) -> TrainingState:
     model, objective = state.step.model, state.step.objective
     try:
         check_tensors(model.state_dict(), checkpoint.model_state)
+        check_tensors(model.state_dict() if state.average is not None else {}, checkpoint.trained_state)
         check_tensors(objective.state_dict(), checkpoint.objective_state)
-        _check_optimizer(state.optimizer, checkpoint.optimizer_state)
+        check_optimizer(state.optimizer, checkpoint.optimizer_state)
         _check_scaler(state.scaler.state_dict(), checkpoint.scaler_state)
-        model.load_state_dict(checkpoint.model_state)
+        state.evaluated.load_state_dict(checkpoint.model_state)
+        if state.average is not None:
+            model.load_state_dict(checkpoint.trained_state)
         objective.load_state_dict(checkpoint.objective_state)
         # Its own groups: a file must not set learning rate or betas.
         saved = state.optimizer.state_dict() | {"state": checkpoint.optimizer_state["state"]}
@@ -128,7 +166,8 @@ def snapshot(state: TrainingState, settings: Mapping[str, Any], data_card: DataC
         image_shape=list(model.image_shape),
         model=state.description[0].model_dump(mode="json"),
         objective=state.description[1].model_dump(mode="json"),
-        model_state=_copied(model.state_dict()),
+        model_state=_copied(state.evaluated.state_dict()),
+        trained_state=_copied(model.state_dict()) if state.average is not None else {},
         objective_state=_copied(state.step.objective.state_dict()),
         optimizer_state=_copied(state.optimizer.state_dict()),
         scaler_state=_copied(state.scaler.state_dict()),
@@ -142,29 +181,6 @@ def snapshot(state: TrainingState, settings: Mapping[str, Any], data_card: DataC
             "vae_mnist": version("vae_mnist"),
         },
     )
-
-
-def _check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
-    """Refuse the state of an optimizer with other settings or parameters than the one given."""
-    # These say how a step is computed, which depends on the machine; the others say what it computes.
-    free = {"params", "foreach", "fused", "capturable"}
-    for expected, found in zip(optimizer.param_groups, saved["param_groups"], strict=True):
-        # A key that another version of torch does not know is its default.
-        for key in sorted((expected.keys() & found.keys()) - free):
-            value = list(expected[key]) if isinstance(expected[key], tuple) else expected[key]
-            if found[key] != value:
-                raise CheckpointError(f"optimizer: expected {key} {value}, found {brief(found[key])}.")
-    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-    wanted = {
-        index: {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
-        for index, parameter in enumerate(parameters)
-    }
-    if saved["state"]:  # nothing where float16 has skipped every step so far
-        check_tensors(_named(wanted), _named(saved["state"]))
-
-
-def _named(state: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {f"{name} of parameter {index}": tensor for index, each in state.items() for name, tensor in each.items()}
 
 
 def _check_scaler(expected: Mapping[str, Any], found: Mapping[str, Any]) -> None:

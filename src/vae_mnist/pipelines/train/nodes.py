@@ -12,7 +12,7 @@ from ...errors import DataError
 from ...storage.checkpoints import Checkpoint, checkpoint_name, outdated
 from ...storage.fields import Split
 from ...storage.records import DataCard
-from ...training.batches import progress_bar
+from ...training.batches import loss_words, progress_bar
 from ...training.loop import train
 from ...training.machine import resolve_machine
 from ...training.memory import check_memory, training_need
@@ -86,7 +86,7 @@ def train_model(
             "run %r starts over; its %d old checkpoints are removed as new ones are written", run, len(resume_point)
         )
     shape = tuple(train_digits["images"].shape[1:])
-    need = partial(training_need, model, objective, shape, count, machine.device)
+    need = partial(training_need, model, objective, config, shape, count, machine.device)
     check_memory("train.batch_size", min(config.batch_size, count), "images", need, machine.device)
     state = start(model, objective, config, train_digits["images"], data_card.classes, machine)
     if newest is not None:
@@ -103,7 +103,7 @@ def train_model(
         machine.precision.name,
         machine.device,
     )
-    logger.info("losses are %s", state.step.model.likelihood.words)
+    logger.info("losses are %s", loss_words(state.step.model.likelihood.words, config.binarisation))
     on_device = {
         split: Digits(images=digits["images"].to(machine.device), labels=digits["labels"].to(machine.device))
         for split, digits in splits.items()

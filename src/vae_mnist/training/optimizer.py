@@ -1,0 +1,65 @@
+"""AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101): its groups of weights, and the check of a saved state."""
+
+from collections.abc import Mapping
+from reprlib import repr as brief
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..config.parameters import TrainConfig
+from ..errors import CheckpointError
+from ..models.load import check_tensors
+from .step import Step
+
+
+def build_optimizer(step: Step, config: TrainConfig, *, fused: bool) -> torch.optim.AdamW:
+    """The optimizer of a step's weights, in groups: decayed, not decayed, and the objective's own.
+
+    Each group keeps its learning rate at the schedule's full height as `initial_lr`, as PyTorch's schedulers do.
+
+    Args:
+        step: model and objective.
+        config: learning rate, Adam's decay rates, weight decay.
+        fused: update all weights in one kernel, where the device has it.
+    """
+    weights = list(step.model.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [weight for weight in weights if weight.ndim <= 1]},  # biases and scales
+    ]
+    if own := list(step.objective.parameters()):
+        groups.append({"params": own, **step.objective.optimizer_settings})
+    betas = (config.adam_beta1, config.adam_beta2)
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, weight_decay=0.0, fused=fused)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = group["lr"]
+    return optimizer
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Refuse the state of an optimizer with other settings or parameters than the one given.
+
+    Raises:
+        CheckpointError: naming the first difference.
+        ValueError: another number of groups.
+    """
+    # These say how a step is computed, which depends on the machine; the others say what it computes.
+    free = {"params", "foreach", "fused", "capturable"}
+    for expected, found in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+        # A key that another version of torch does not know is its default.
+        for key in sorted((expected.keys() & found.keys()) - free):
+            value = list(expected[key]) if isinstance(expected[key], tuple) else expected[key]
+            if found[key] != value:
+                raise CheckpointError(f"optimizer: expected {key} {value}, found {brief(found[key])}.")
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    wanted = {
+        index: {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
+        for index, parameter in enumerate(parameters)
+    }
+    if saved["state"]:  # nothing where float16 has skipped every step so far
+        check_tensors(_named(wanted), _named(saved["state"]))
+
+
+def _named(state: Mapping[int, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{name} of parameter {index}": tensor for index, each in state.items() for name, tensor in each.items()}

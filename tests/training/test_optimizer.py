@@ -1,0 +1,111 @@
+"""AdamW, held against steps computed by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from vae_mnist.objectives import Elbo
+from vae_mnist.training.machine import resolve_precision
+from vae_mnist.training.optimizer import build_optimizer
+from vae_mnist.training.state import TrainingState
+from vae_mnist.training.step import Step
+
+from ..helpers.models import disturbed, model_config, objective_config, small
+from ..helpers.training import config
+
+CPU = torch.device("cpu")
+
+
+class Judged(Elbo):
+    """An objective with weights of its own."""
+
+    def __init__(self, settings):
+        super().__init__()
+        self.judge = nn.Linear(4, 2, device="meta").to_empty(device=CPU)
+        self.optimizer_settings = settings
+        disturbed(self.judge)
+
+
+def state_with(cfg, settings=None):
+    step = Step(small(), Elbo() if settings is None else Judged(settings), resolve_precision("float32", CPU))
+    optimizer = build_optimizer(step, cfg, fused=True)
+    scaler, generator = torch.amp.GradScaler("cpu", enabled=False), torch.Generator()
+    return TrainingState(step, (model_config(), objective_config()), optimizer, scaler, generator)
+
+
+def give_gradients(state):
+    generator = torch.Generator().manual_seed(0)
+    for weight in state.step.parameters():
+        weight.grad = torch.randn(weight.shape, generator=generator)
+
+
+def copies(state):
+    return {name: weight.detach().double().clone() for name, weight in state.step.named_parameters()}
+
+
+def by_hand(weights, gradients, rate, betas, decay):
+    """Loshchilov & Hutter (2019), algorithm 2, three steps at one gradient."""
+    for name, gradient in gradients.items():
+        first, second = torch.zeros_like(gradient), torch.zeros_like(gradient)
+        for step in range(1, 4):
+            first = betas[0] * first + (1 - betas[0]) * gradient
+            second = betas[1] * second + (1 - betas[1]) * gradient**2
+            adam = first / (1 - betas[0] ** step) / ((second / (1 - betas[1] ** step)).sqrt() + 1e-8)
+            weights[name] = weights[name] - rate * (adam + decay(weights[name]) * weights[name])
+    return weights
+
+
+def gradients_of(state, part):
+    named = state.step.named_parameters()
+    return {name: weight.grad.double() for name, weight in named if name.startswith(part)}
+
+
+def test_three_steps_are_those_of_the_paper_and_biases_do_not_decay():
+    cfg = config(learning_rate=0.01, adam_beta1=0.8, adam_beta2=0.9, weight_decay=2.0)
+    state = state_with(cfg)
+    give_gradients(state)
+    gradients = gradients_of(state, "model")
+    expected = by_hand(copies(state), gradients, 0.01, (0.8, 0.9), lambda weight: 2.0 if weight.ndim > 1 else 0.0)
+    for number in (1, 2, 3):
+        state.update(cfg, 1.0, number)
+    for name, weight in copies(state).items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_weights_of_the_objective_have_settings_of_their_own_and_do_not_decay():
+    cfg = config(learning_rate=0.01, weight_decay=2.0)
+    state = state_with(cfg, {"lr": 0.1, "betas": (0.5, 0.6)})
+    give_gradients(state)
+    expected = by_hand(copies(state), gradients_of(state, "objective"), 0.05, (0.5, 0.6), lambda weight: 0.0)
+    for number in (1, 2, 3):
+        state.update(cfg, 0.5, number)  # half of its own learning rate
+    found = copies(state)
+    for name in gradients_of(state, "objective"):
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=1e-6)
+    assert [group["lr"] for group in state.optimizer.param_groups] == [0.005, 0.005, 0.05]
+
+
+def test_an_objective_without_wishes_is_trained_as_the_model():
+    group = state_with(config(learning_rate=0.01, adam_beta1=0.7), {}).optimizer.param_groups[2]
+    assert (group["lr"], group["betas"], group["weight_decay"]) == (0.01, (0.7, 0.999), 0.0)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_without_decay_every_bit_is_adams(fused):
+    cfg, one, two = config(), state_with(config()), state_with(config())
+    one.optimizer = build_optimizer(one.step, cfg, fused=fused)
+    adam = torch.optim.Adam(two.step.parameters(), lr=cfg.learning_rate, betas=(0.9, 0.999), fused=fused)
+    for number in range(1, 20):
+        give_gradients(one)
+        give_gradients(two)
+        one.update(cfg, 1.0, number)
+        adam.step()
+    for name, weight in one.step.named_parameters():
+        assert torch.equal(weight, two.step.get_parameter(name)), name
+
+
+def test_every_weight_is_in_one_group():
+    state = state_with(config(), {})
+    groups = [id(weight) for group in state.optimizer.param_groups for weight in group["params"]]
+    assert len(groups) == len(set(groups))
+    assert set(groups) == {id(weight) for weight in state.step.parameters()}
