@@ -20,7 +20,7 @@ from vae_mnist.training.memory import (
     training_need,
 )
 
-from ..helpers.models import KINDS, model_config, objective_config, small
+from ..helpers.models import FACTOR, KINDS, OBJECTIVES, model_config, objective_config, small
 from ..helpers.project import ROOT, as_params
 
 CPU = torch.device("cpu")
@@ -164,6 +164,16 @@ def test_more_images_samples_and_weights_need_more(kind):
     assert needs == sorted(set(needs))
     assert training_need(model, iwae, SHAPE, 5000, CPU, 5000) > needs[-1]
     assert training_need(model, elbo, (3, 56, 56), 5000, CPU, 5000) > needs[-1]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_what_every_objective_needs_is_known_before_it_runs(name):
+    model, made = model_config(), objective_config(name=name)
+    need = training_need(model, made, SHAPE, 5000, CPU, 5000)
+    assert need >= training_need(model, objective_config(), SHAPE, 5000, CPU, 5000)
+    if name == "factor":
+        wide = objective_config(name=name, factor=FACTOR | {"hidden_dim": 2000})
+        assert training_need(model, wide, SHAPE, 5000, CPU, 1) > need - need + 4 * 14 * 2000**2
 
 
 def test_the_peak_counts_what_is_alive_at_one_moment():

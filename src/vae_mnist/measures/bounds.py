@@ -58,7 +58,10 @@ def average_terms(
     for part in images.split(max(1, batch_size // objective.samples)):
         pixels = as_pixels(part)
         noise = torch.randn(objective.samples, len(pixels), model.noise_dim, generator=generator).to(pixels.device)
-        terms = objective(model(pixels, noise), torch.tensor(step))
+        extra = None
+        if objective.noise_dim:
+            extra = torch.randn(len(pixels), objective.noise_dim, generator=generator).to(pixels.device)
+        terms = objective(model(pixels, noise), torch.tensor(step), extra)
         values = {"loss": terms.loss, "distortion": terms.distortion, "rate": terms.rate, **terms.extra}
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value.sum(dtype=_widest(value)).item()

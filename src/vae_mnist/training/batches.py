@@ -21,6 +21,7 @@ class Batch(NamedTuple):
     labels: Tensor  # (B,) int64; a model that is not conditional ignores them
     noise: Tensor  # (S, B, D) standard normal
     total: int  # images in the whole batch, of which a team's process has a part
+    extra_noise: Tensor | None = None  # (B, E) standard normal, for objectives that need some
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Batches:
     batch_size: int  # B
     generator: torch.Generator  # on the CPU, in one state in all processes of a team
     team: Team = ALONE  # that share each batch; noise belongs to an image, not to the process that has it
+    extra_dim: int = 0  # E
 
     def __len__(self) -> int:
         return ceil(len(self.digits["images"]) / self.batch_size)
@@ -46,10 +48,13 @@ class Batches:
         order = torch.randperm(len(images), generator=self.generator).to(images.device)
         for whole in order.split(self.batch_size):
             noise = torch.randn(self.samples, len(whole), self.noise_dim, generator=self.generator)
+            extra = None
+            if self.extra_dim:
+                extra = torch.randn(len(whole), self.extra_dim, generator=self.generator)
+                extra = self.team.share(extra).to(images.device)
             part = self.team.share(whole)
-            yield Batch(
-                as_pixels(images[part]), labels[part], self.team.share(noise, dim=1).to(images.device), len(whole)
-            )
+            noise = self.team.share(noise, dim=1).to(images.device)
+            yield Batch(as_pixels(images[part]), labels[part], noise, len(whole), extra)
 
 
 def progress_bar(batches: Iterable[Batch], epoch: int) -> Iterable[Batch]:

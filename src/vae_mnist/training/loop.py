@@ -44,7 +44,8 @@ def train(
         NonFiniteLossError: with epoch and step; the state of the epoch before was the last one yielded.
     """
     model, objective = state.step.model, state.step.objective
-    batches = Batches(splits["train"], objective.samples, model.noise_dim, config.batch_size, state.generator, team)
+    sizes = objective.samples, model.noise_dim, config.batch_size
+    batches = Batches(splits["train"], *sizes, state.generator, team, objective.noise_dim)
     wrapped = team.wrap(state.step)
     forward = Compiled(wrapped) if config.compile else wrapped
     for epoch in range(state.epoch + 1, config.epochs + 1):
@@ -56,7 +57,7 @@ def train(
                 terms = forward(batch, torch.tensor((epoch - 1) * len(batches) + number))
                 state.optimizer.zero_grad(set_to_none=True)
                 # The mean over the whole batch: a team averages over its processes, however few images one has.
-                state.scaler.scale(terms.loss.sum() * team.size / batch.total).backward()
+                state.scaler.scale(terms.minimised.sum() * team.size / batch.total).backward()
                 state.set_rate(rates[number])
                 state.scaler.step(state.optimizer)
                 state.scaler.update()

@@ -73,7 +73,8 @@ def start(
     """
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        network, minimised = build_model(model, tuple(images.shape[1:])), build_objective(objective)
+        network = build_model(model, tuple(images.shape[1:]))
+        minimised = build_objective(objective, len(images), network.latent_dim)
     if config.output_bias == "data":
         network.start_at(mean_image(images))
     step = Step(network, minimised, machine.precision).to(machine.device)

@@ -4,17 +4,19 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
+from math import ceil
 
 from torch import Tensor
 
-from ...config.parameters import EvaluateConfig, ObjectiveConfig, TrainConfig
+from ...config.parameters import EvaluateConfig, TrainConfig
 from ...data.images import Digits
 from ...data.pixels import binarise
 from ...measures.bounds import Losses, average_terms, importance_weighted
+from ...measures.decomposition import decompose_rate, evenly_spread
 from ...measures.latents import ACTIVE_UNIT_THRESHOLD, active_units, posterior_statistics
 from ...measures.measured import Measured, Value
 from ...models import model_from_checkpoint
-from ...objectives import Elbo, build_objective
+from ...objectives import Elbo, objective_from_checkpoint
 from ...storage.checkpoints import Checkpoint, weights_digest
 from ...training.machine import resolve_machine
 from ...training.memory import check_memory, evaluation_need
@@ -52,8 +54,8 @@ def measure_bounds(
     data = f"{which}, grey pixels as Bernoulli means"
     facts: dict[str, Value] = {"epoch": checkpoint.epoch, "precision": machine.precision.name}
     with machine.measuring():
-        objective = build_objective(ObjectiveConfig(**checkpoint.objective))
-        losses = average_terms(model, objective, images.to(machine.device))
+        objective = objective_from_checkpoint(checkpoint).to(machine.device)
+        losses = average_terms(model, objective, images.to(machine.device), step=_steps(checkpoint))
     described = {key: value for key, value in checkpoint.settings.items() if key.startswith("objective.")}
     loss = Measured(name="loss", value=losses.loss, unit=NATS, better="lower", data=data, settings=facts | described)
     measured = [loss, *_parts(losses, data, facts)]
@@ -136,9 +138,52 @@ def measure_latents(codes: dict[str, Tensor]) -> list[Measured]:
     return [active, *kl]
 
 
+def measure_decomposition(
+    checkpoints: Partitions, test_digits: Digits, config: EvaluateConfig, train: TrainConfig
+) -> list[Measured]:
+    """The rate as mutual information, total correlation and dimension-wise KL; nothing if it is of no images.
+
+    Args:
+        checkpoints: oldest first.
+        test_digits: those that the run was trained with.
+        config: number of images, seed.
+        train: device, precision and threads.
+
+    Raises:
+        DataError: other test digits than the run's.
+        InputError: the model's prior is not N(0, I).
+    """
+    if not config.decomposition_images:
+        return []
+    checkpoint, machine = list(checkpoints.values())[-1](), resolve_machine(train)
+    check_dataset(checkpoint, "test", test_digits)
+    model = model_from_checkpoint(checkpoint).to(machine.device)
+    images = evenly_spread(test_digits["images"], config.decomposition_images)
+    with machine.measuring():
+        parts = decompose_rate(model, images.to(machine.device), seed=config.seed)
+    return [
+        Measured(
+            name=name,
+            value=part.mean,
+            standard_error=part.standard_error,
+            unit=NATS,
+            better=None,
+            data=f"{checkpoint.dataset.name}: {len(images):,} evenly spread test images, grey pixels",
+            settings={"epoch": checkpoint.epoch, "precision": machine.precision.name, "seed": config.seed},
+        )
+        for name, part in parts._asdict().items()
+    ]
+
+
 def collect(*kinds: list[Measured]) -> list[Measured]:
     """All that was measured, one list."""
     return list(chain(*kinds))
+
+
+def _steps(checkpoint: Checkpoint) -> int:
+    """Steps of the training that led to a checkpoint, by which some objectives set their weights."""
+    batch_size: int = checkpoint.settings["train.batch_size"]
+    return checkpoint.epoch * ceil(checkpoint.dataset.counts["train"] / batch_size)
 
 
 def _parts(losses: Losses, data: str, settings: dict[str, Value]) -> list[Measured]:
