@@ -27,7 +27,7 @@ def test_ipython_has_the_catalog(finished, tmp_path):
 @pytest.mark.parametrize(
     ("words", "made"),
     [
-        (["--pipelines=evaluate"], {"metrics.json", "bounds.json", "latents.json"}),
+        (["--pipelines=evaluate"], {"metrics.json", "bounds.json", "latents.json", "decomposition.json"}),
         (["--nodes=make_loss_table"], {"loss_table.csv", "loss_table.json"}),
         (["--tags=tables"], {"loss_table.csv", "loss_table.json", "loss_curves.png", "loss_curves.json"}),
         (["--tags=latent"], {"interpolations.png", "latent_map.png", "traversal.png"}),

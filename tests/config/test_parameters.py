@@ -1,5 +1,7 @@
 """Types and ranges of the real parameters."""
 
+import copy
+
 import pytest
 
 from vae_mnist.config.check import problems_in
@@ -61,6 +63,73 @@ def test_binarised_pixels_with_a_likelihood_of_grey_values_are_refused(parameter
         f"evaluate.binarisation: expected auto or none with model.likelihood={likelihood}, got dynamic. "
         "That likelihood is one of grey values. Use --params=evaluate.binarisation=auto."
     ]
+
+
+def together(parameters, **changes):
+    """Problems of parameters with changes; a double underscore stands for the dot."""
+    values = copy.deepcopy(parameters)
+    for path, value in changes.items():
+        *groups, last = path.split("__")
+        inner = values
+        for group in groups:
+            inner = inner[group]
+        inner[last] = value
+    return problems_in(values)
+
+
+TC, FACTOR, DREG = ({"objective__name": name} for name in ("total_correlation", "factor", "dreg"))
+FLOW = {"model__prior": "flow"}
+CAPACITY = {"objective__elbo__capacity_gamma": 9.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (DREG | {"objective__beta": 2.0}, "objective.beta: expected 1.0 with objective.name=dreg, got 2. "),
+        (FACTOR | {"objective__beta": 2.0}, "objective.beta: expected 1.0 with objective.name=factor, got 2. "),
+        (CAPACITY | {"objective__beta": 2.0}, "objective: expected beta=1.0, elbo.kl_warmup_steps=0 and elbo.free_bits="
+         "0.0 with elbo.capacity_gamma=9, got 2, 0 and 0. "),
+        (CAPACITY | {"objective__elbo__free_bits": 0.5}, "objective: expected beta=1.0, "),
+        (CAPACITY | {"objective__elbo__kl_warmup_steps": 5}, "objective: expected beta=1.0, "),
+        (CAPACITY | FLOW, "objective.elbo.capacity_gamma: expected 0 with model.prior=flow, got 9. "),
+        (FLOW | {"objective__elbo__free_bits": 0.5}, "objective.elbo.free_bits: expected 0 with model.prior=flow"),
+        (TC | FLOW, "model.prior: expected normal with objective.name=total_correlation, got flow. "),
+        (FLOW | {"evaluate__decomposition_images": 10}, "evaluate.decomposition_images: expected 0 with model.network="
+         "mlp and model.prior=flow, got 10. "),
+        (TC | {"train__batch_size": 1}, "train.batch_size: expected at least 2 with objective.name=total_correlation"),
+        (DREG | {"train__compile": True}, "train.compile: expected false with objective.name=dreg, got true. "),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_choices_that_do_not_go_together_are_refused(parameters, changes, line):
+    (found,) = together(parameters, **changes)
+    assert found.startswith(line)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        CAPACITY, DREG | FLOW, FACTOR | FLOW, TC | {"objective__beta": 6.0}, {"objective__elbo__free_bits": 0.5},
+        FLOW | {"objective__elbo__kl_warmup_steps": 5}, TC | {"train__compile": True},
+        # what is not chosen is not looked at
+        CAPACITY | {"objective__name": "iwae"} | FLOW,
+    ],
+    ids=str,
+)  # fmt: skip
+def test_choices_that_go_together_pass(parameters, changes):
+    assert together(parameters, **changes) == []
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("total_correlation", "elbo"), ("factor", "elbo"), ("dreg", "iwae")])
+def test_an_objective_for_one_group_of_latents_is_refused_with_several(parameters, monkeypatch, name, nearest):
+    monkeypatch.setattr("vae_mnist.config.parameters.SEVERAL_GROUPS", frozenset({"conv"}))
+    several = {"model__network": "conv"}
+    (found,) = together(parameters, **several, objective__name=name)
+    assert found.startswith(f"objective.name: expected elbo or iwae with model.network=conv, got {name}, ")
+    assert f"Nearest: objective.name={nearest}" in found
+    assert together(parameters, **several, objective__name="iwae") == []
+    (found,) = together(parameters, **several, evaluate__decomposition_images=10)
+    assert found.startswith("evaluate.decomposition_images: expected 0 with model.network=conv and model.prior=normal")
 
 
 RUNS = ["default", "z16", "beta-4.0_long", 16, "x" * 64, "x", "console", "com10", "con-1", "a.nul"]

@@ -4,6 +4,7 @@ import torch
 
 from vae_mnist.config.parameters import ModelConfig, ObjectiveConfig
 from vae_mnist.models import build_model
+from vae_mnist.objectives import build_objective
 
 MODEL = {
     "latent_dim": 4, "network": "mlp", "mlp": {"hidden_dim": 16}, "conv": {"channels": [4, 6], "hidden_dim": 16},
@@ -12,7 +13,14 @@ MODEL = {
     "prior": "normal", "mixture": {"components": 3}, "vamp": {"pseudo_inputs": 5},
     "flow": {"couplings": 3, "hidden_dim": 8}, "likelihood": "bernoulli", "conditional": False,
 }  # fmt: skip
-OBJECTIVE = {"name": "elbo", "beta": 1.0, "iwae": {"samples": 3}}
+ELBO = {"kl_warmup_steps": 0, "free_bits": 0.0, "capacity": 0.0, "capacity_gamma": 0.0, "capacity_steps": 0}
+FACTOR = {
+    "gamma": 5.0, "hidden_dim": 16, "layers": 2, "learning_rate": 1e-4, "adam_beta1": 0.5, "adam_beta2": 0.9,
+}  # fmt: skip
+OBJECTIVE = {
+    "name": "elbo", "beta": 1.0, "elbo": ELBO, "factor": FACTOR, "iwae": {"samples": 3}, "dreg": {"samples": 3},
+}  # fmt: skip
+OBJECTIVES = ["elbo", "total_correlation", "factor", "iwae", "dreg"]
 
 LIKELIHOODS = ["bernoulli", "continuous_bernoulli", "gaussian", "discretised_logistic"]
 
@@ -30,6 +38,13 @@ def model_config(**changes):
 
 def objective_config(**changes):
     return ObjectiveConfig(**(OBJECTIVE | changes))
+
+
+def objective(**changes):
+    """An objective of these choices, for `small` models; torch's global generator stays where it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_objective(objective_config(**changes), count=450, latent_dim=MODEL["latent_dim"])
 
 
 def small(image_shape=(1, 28, 28), seed=0, **changes):

@@ -9,11 +9,12 @@ from safetensors.torch import load_file
 from vae_mnist import load_model
 from vae_mnist.data.pixels import binarise
 from vae_mnist.measures.bounds import average_terms, evenly_spread, importance_weighted
+from vae_mnist.measures.decomposition import decompose_rate
 from vae_mnist.measures.latents import active_units, posterior_statistics
 from vae_mnist.measures.measured import Measured
 from vae_mnist.objectives import Elbo
 from vae_mnist.pipelines.evaluate import nodes
-from vae_mnist.storage.checkpoints import weights_digest
+from vae_mnist.storage.checkpoints import read_checkpoint, weights_digest
 
 
 def read(project, kind="metrics", run="default"):
@@ -32,7 +33,7 @@ def metrics(finished):
 
 
 def test_metrics_are_the_union_of_one_file_a_kind(metrics, finished):
-    assert metrics == read(finished, "bounds") + read(finished, "latents")
+    assert metrics == [each for kind in ("bounds", "latents", "decomposition") for each in read(finished, kind)]
 
 
 def test_losses_are_those_of_the_newest_checkpoint(metrics, checkpoint_path, sample_digits):
@@ -146,6 +147,36 @@ def test_evaluation_uses_the_precision_of_the_run(finished, sample_digits):
     exact = average_terms(model, Elbo(), sample_digits[1]["images"])
     assert half.value != exact.loss
     assert half.value == pytest.approx(exact.loss, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("run", "choices"),
+    [
+        ("warmup", {"objective__elbo__kl_warmup_steps": 50}),
+        ("factor", {"objective__name": "factor", "objective__factor__gamma": 1000.0}),
+    ],
+)
+def test_the_loss_is_that_of_the_objective_as_it_was_after_the_newest_epoch(finished, run, choices):
+    assert finished.invoke("--pipelines=train,evaluate", run=run, **choices).exit_code == 0
+    row = read_checkpoint(finished.path("06_models", run, "vae_epoch_002.pt")).history[-1]
+    assert one(read(finished, run=run), "loss").value == pytest.approx(row["test_loss"], rel=1e-6)
+    assert row["test_loss"] != pytest.approx(row["test_neg_elbo"], rel=1e-4)
+
+
+def test_the_parts_of_the_rate_are_measured_if_asked_for(finished, sample_digits):
+    assert read(finished, "decomposition") == []
+    assert finished.invoke("--pipelines=train", run="parted").exit_code == 0
+    asked = {"run": "parted", "evaluate__decomposition_images": 200}
+    assert finished.invoke("--pipelines=evaluate", **asked).exit_code == 0
+    parts = read(finished, "decomposition", "parted")
+    assert all(part in read(finished, run="parted") for part in parts)
+    model = load_model(finished.path("06_models", "parted", "vae_epoch_002.pt"))
+    again = decompose_rate(model, sample_digits[1]["images"][::5], seed=parts[0].settings["seed"])
+    for part, (name, (value, error)) in zip(parts, again._asdict().items(), strict=True):
+        assert part.name == name
+        assert part.value == pytest.approx(value, rel=1e-5)
+        assert part.standard_error == pytest.approx(error, rel=1e-5)
+    assert parts[0].data == "5,000-digit sample of MNIST: 200 evenly spread test images, grey pixels"
 
 
 @pytest.mark.usefixtures("ingested")

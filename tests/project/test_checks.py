@@ -39,6 +39,16 @@ def test_torchrun_without_training_is_refused(finished, monkeypatch):
     assert "Error: torchrun starts processes that train together, and none of the chosen nodes trains." in result.output
 
 
+@pytest.mark.parametrize("name", ["total_correlation", "factor"])
+def test_a_loss_of_whole_batches_is_not_divided_among_processes(finished, monkeypatch, name):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = finished.invoke("--pipelines=train", run="divided", objective__name=name)
+    assert result.exit_code == 1
+    assert f"Error: objective.name: expected elbo, iwae or dreg with torchrun, got {name}." in result.output
+    assert not finished.path("06_models", "divided").exists()
+
+
 def test_beginning_behind_a_dataset_in_memory_says_so(finished):
     result = finished.invoke("--from-nodes=split_digits")
     assert result.exit_code == 1

@@ -62,6 +62,17 @@ def test_the_generator_state_alone_says_where_to_go_on():
     assert order(resumed) == second_epoch
 
 
+def test_extra_noise_is_drawn_after_the_models_and_belongs_to_an_image():
+    plain, more = (list(batches(count=11, extra_dim=size)) for size in (0, 5))
+    assert all(batch.extra_noise is None for batch in plain)
+    assert torch.equal(plain[0].noise, more[0].noise)
+    assert [batch.extra_noise.shape for batch in more] == [(4, 5), (4, 5), (3, 5)]
+    assert not torch.equal(more[0].extra_noise, more[1].extra_noise)
+    parts = [list(batches(count=11, extra_dim=5, team=Team(rank, 3))) for rank in range(3)]
+    for batch, *shares in zip(more, *parts, strict=True):
+        assert torch.equal(batch.extra_noise, torch.cat([share.extra_noise for share in shares]))
+
+
 def test_the_parts_of_a_team_are_the_batches_of_one_process():
     whole = list(batches(count=11, batch_size=4))
     parts = [list(batches(count=11, batch_size=4, team=Team(rank, 3))) for rank in range(3)]

@@ -14,6 +14,7 @@ from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
 from vae_mnist.training.schedules import rate_shares
 
 from ..helpers.compare import same
+from ..helpers.models import ELBO as PLAIN
 from ..helpers.models import KINDS, model_config, objective_config
 from ..helpers.project import LOSS_COLUMNS
 from ..helpers.training import begin, config, epochs, first, run
@@ -39,6 +40,38 @@ def test_history_has_the_columns_of_the_loss_table(splits):
     assert row["test_loss"] == pytest.approx(row["test_bce"] + 4 * row["test_kld"], rel=1e-6)
     assert row["test_neg_elbo"] == pytest.approx(row["test_bce"] + row["test_kld"], rel=1e-6)
     assert (row["learning_rate"], row["beta"], row["skipped_steps"]) == (1e-3, 4.0, 0)
+
+
+def test_the_history_shows_the_weight_of_the_rate_in_force(splits):
+    """Five steps an epoch: it is two thirds of beta after two, and beta after three."""
+    objective = objective_config(beta=3.0, elbo=PLAIN | {"kl_warmup_steps": 15})
+    rows = history(run(splits, config(epochs=4), objective=objective))
+    assert [row["beta"] for row in rows] == pytest.approx([1, 2, 3, 3])
+    for row in rows:
+        assert row["test_loss"] == pytest.approx(row["test_bce"] + row["beta"] * row["test_kld"], rel=1e-6)
+    assert rows[0]["train_loss"] < rows[0]["train_bce"] + rows[0]["train_kld"]
+
+
+@pytest.mark.parametrize("name", ["total_correlation", "factor"])
+def test_a_total_correlation_is_logged_beside_the_plain_bound(splits, name):
+    row = history(run(splits, config(epochs=1), objective=objective_config(name=name)))[0]
+    assert row["train_neg_elbo"] == pytest.approx(row["train_bce"] + row["train_kld"], rel=1e-6)
+    for split in ("train", "test"):
+        assert math.isfinite(row[f"{split}_total_correlation"])
+    if name == "factor":
+        assert row["train_loss"] == pytest.approx(row["train_neg_elbo"] + 5 * row["train_total_correlation"], rel=1e-6)
+        assert 0 <= row["train_discriminator_accuracy"] <= 1
+
+
+def test_an_objective_with_weights_of_its_own_leaves_the_models_first_weights_alone(splits):
+    plain, other = (begin(splits, config(), objective=each) for each in (ELBO, objective_config(name="factor")))
+    assert same(plain.step.model.state_dict(), other.step.model.state_dict())
+    assert list(other.step.objective.state_dict())
+
+
+def test_the_discriminator_is_trained_along(splits):
+    before, after = (each.objective_state for each in run(splits, config(), objective=objective_config(name="factor")))
+    assert not any(same(before[name], after[name]) for name in before)
 
 
 def test_an_importance_weighted_loss_has_the_plain_bound_beside_it(splits):
@@ -78,6 +111,8 @@ def test_the_callers_random_state_decides_nothing(splits):
         assert same(one, run(splits, config(epochs=1)))
 
 
+WARMUP = objective_config(elbo=PLAIN | {"kl_warmup_steps": 15})
+OTHERS = [WARMUP, *(objective_config(name=name) for name in ("total_correlation", "factor", "dreg"))]
 HALF = [({}, ELBO, {"precision": precision}) for precision in ("bfloat16", "float16")]
 SCHEDULE = {"schedule": "cosine", "warmup_steps": 7, "adam_beta1": 0.8, "adam_beta2": 0.99, "output_bias": "data"}
 OPTIONS = {"weight_decay": 0.1, "clip_norm": 5.0, "average": 0.9, "binarisation": "dynamic"}
@@ -87,6 +122,7 @@ OPTIONS = {"weight_decay": 0.1, "clip_norm": 5.0, "average": 0.9, "binarisation"
     ("kind", "objective", "changes"),
     [
         *((kind, objective, {}) for kind in KINDS for objective in (ELBO, IWAE)),
+        *(({}, each, {}) for each in OTHERS),
         *HALF,
         ({}, ELBO, SCHEDULE),
         ({}, ELBO, OPTIONS),

@@ -21,7 +21,7 @@ from vae_mnist.training.memory import (
     training_need,
 )
 
-from ..helpers.models import KINDS, model_config, objective_config, small
+from ..helpers.models import FACTOR, KINDS, OBJECTIVES, model_config, objective_config, small
 from ..helpers.project import ROOT, as_params
 from ..helpers.training import config
 
@@ -186,6 +186,16 @@ def test_digits_in_colour_and_their_passes_are_counted_by_their_shape():
     evaluated = [evaluation_need(network, count, 1, 100) for count in (2000, 3000)]
     assert evaluated[1] - evaluated[0] == 1000 * (pixels + 2 * 4 * network.latent_dim)
     assert generation_need(network, 5000, 0) - generation_need(network, 4999, 0) == 8 * (pixels + network.latent_dim)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_what_every_objective_needs_is_known_before_it_runs(name):
+    model, made = model_config(), objective_config(name=name)
+    need = training_need(model, made, SHAPE, 5000, CPU, 5000)
+    assert need >= training_need(model, objective_config(), SHAPE, 5000, CPU, 5000)
+    if name == "factor":
+        wide = objective_config(name=name, factor=FACTOR | {"hidden_dim": 2000})
+        assert training_need(model, wide, SHAPE, 5000, CPU, 1) > need - need + 4 * 14 * 2000**2
 
 
 def test_the_peak_counts_what_is_alive_at_one_moment():

@@ -28,6 +28,10 @@ def _text(pattern: str, description: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+# Networks whose latents form several groups: the posterior of one depends on the sample of another.
+SEVERAL_GROUPS: frozenset[str] = frozenset({"ladder"})
+
+
 class ParameterGroup(BaseModel):
     """Frozen, strict about types, and closed to unknown names."""
 
@@ -130,6 +134,27 @@ class ModelConfig(ParameterGroup):
         return self
 
 
+class ElboConfig(ParameterGroup):
+    """The weight of the rate during training, and what the rate is compared with."""
+
+    kl_warmup_steps: Annotated[int, Field(ge=0, le=10**9)]
+    free_bits: Annotated[float, Field(ge=0.0, le=1000.0)]
+    capacity: Annotated[float, Field(ge=0.0, le=100_000.0)]
+    capacity_gamma: Annotated[float, Field(ge=0.0, le=100_000.0)]
+    capacity_steps: Annotated[int, Field(ge=0, le=10**9)]
+
+
+class FactorConfig(ParameterGroup):
+    """The total correlation as a discriminator estimates it (FactorVAE)."""
+
+    gamma: Annotated[float, Field(ge=0.0, le=10_000.0)]
+    hidden_dim: Width
+    layers: Annotated[int, Field(ge=1, le=64)]
+    learning_rate: Annotated[float, Field(gt=0.0, le=10.0)]
+    adam_beta1: Annotated[float, Field(ge=0.0, lt=1.0)]
+    adam_beta2: Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
 class IwaeConfig(ParameterGroup):
     """The importance-weighted bound as an objective."""
 
@@ -139,14 +164,36 @@ class IwaeConfig(ParameterGroup):
 class ObjectiveConfig(ParameterGroup):
     """What training minimises, in nats per image."""
 
-    name: Literal["elbo", "iwae"]
+    name: Literal["elbo", "total_correlation", "factor", "iwae", "dreg"]
     beta: Annotated[float, Field(ge=0.0, le=10_000.0)]
+    elbo: ElboConfig
+    factor: FactorConfig
     iwae: IwaeConfig
+    dreg: IwaeConfig
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether an image's loss depends on the other images of its batch."""
+        return self.name in ("total_correlation", "factor")
 
     @model_validator(mode="after")
-    def _beta_weighs_the_kl_of_the_elbo(self) -> Self:
-        if self.name == "iwae" and self.beta != 1:
-            raise ValueError(f"objective.beta: expected 1.0 with objective.name=iwae, got {self.beta:g}.")
+    def _beta_is_of_elbo_and_total_correlation(self) -> Self:
+        if self.name not in ("elbo", "total_correlation") and self.beta != 1:
+            raise ValueError(
+                f"objective.beta: expected 1.0 with objective.name={self.name}, got {self.beta:g}. It weighs a term "
+                "of elbo and total_correlation only."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_capacity_replaces_the_weight_of_the_rate(self) -> Self:
+        gamma, warmup, free = self.elbo.capacity_gamma, self.elbo.kl_warmup_steps, self.elbo.free_bits
+        if self.name == "elbo" and gamma and (self.beta, warmup, free) != (1, 0, 0):
+            raise ValueError(
+                "objective: expected beta=1.0, elbo.kl_warmup_steps=0 and elbo.free_bits=0.0 with "
+                f"elbo.capacity_gamma={gamma:g}, got {self.beta:g}, {warmup} and {free:g}. The capacity alone acts on "
+                "the rate; elbo.capacity_gamma=0.0 turns it off."
+            )
         return self
 
 
@@ -190,6 +237,7 @@ class EvaluateConfig(ParameterGroup):
     binarisation: Literal["auto", "dynamic", "none"]
     seed: Seed
     chunk_size: Annotated[int, Field(ge=1, le=16_777_216)]
+    decomposition_images: Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class ReportConfig(ParameterGroup):
@@ -268,5 +316,65 @@ class Parameters(Locations):
             raise ValueError(
                 f"evaluate.binarisation: expected auto or none with model.likelihood={self.model.likelihood}, got "
                 "dynamic. That likelihood is one of grey values. Use --params=evaluate.binarisation=auto."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _binary_pixels_are_trained_with_a_bernoulli_likelihood(self) -> Self:
+        if self.train.binarisation != "none" and self.model.likelihood != "bernoulli":
+            raise ValueError(
+                f"train.binarisation: expected none with model.likelihood={self.model.likelihood}, got "
+                f"{self.train.binarisation}. That likelihood is one of grey values. Nearest: model.likelihood=bernoulli."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _some_objectives_need_latents_of_one_group(self) -> Self:
+        name, network = self.objective.name, self.model.network
+        if name in ("total_correlation", "factor", "dreg") and network in SEVERAL_GROUPS:
+            nearest = "iwae" if name == "dreg" else "elbo with objective.beta"
+            raise ValueError(
+                f"objective.name: expected elbo or iwae with model.network={network}, got {name}, which is defined for "
+                f"latents of one group. Nearest: objective.name={nearest}."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_of_the_rate_need_a_prior_of_independent_dimensions(self) -> Self:
+        prior, images = self.model.prior, self.evaluate.decomposition_images
+        if self.objective.name == "total_correlation" and prior != "normal":
+            raise ValueError(
+                f"model.prior: expected normal with objective.name=total_correlation, got {prior}. The KL of each "
+                "dimension needs a prior of independent dimensions. Nearest: objective.name=factor."
+            )
+        if images and (prior != "normal" or self.model.network in SEVERAL_GROUPS):
+            raise ValueError(
+                f"evaluate.decomposition_images: expected 0 with model.network={self.model.network} and model.prior="
+                f"{prior}, got {images}. The parts of the rate need latents of one group, and model.prior=normal."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_bounded_rate_needs_its_closed_form(self) -> Self:
+        elbo, prior = self.objective.elbo, self.model.prior
+        for key, value in (("free_bits", elbo.free_bits), ("capacity_gamma", elbo.capacity_gamma)):
+            if value and self.objective.name == "elbo" and prior != "normal":
+                raise ValueError(
+                    f"objective.elbo.{key}: expected 0 with model.prior={prior}, got {value:g}. It bounds the KL of "
+                    "each image, for which that prior has no closed form. Nearest: objective.elbo.kl_warmup_steps."
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _how_an_objective_can_be_trained(self) -> Self:
+        name = self.objective.name
+        if self.objective.whole_batch and self.train.batch_size == 1:
+            raise ValueError(
+                f"train.batch_size: expected at least 2 with objective.name={name}, which compares images, got 1."
+            )
+        if name == "dreg" and self.train.compile:
+            raise ValueError(
+                "train.compile: expected false with objective.name=dreg, got true. It changes gradients between "
+                "operations that a compiler joins. Nearest: objective.name=iwae."
             )
         return self

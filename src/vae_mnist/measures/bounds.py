@@ -68,7 +68,10 @@ def average_terms(
     for start in range(0, len(images), size):
         pixels, classes = as_pixels(images[start : start + size]), _part(labels, start, size)
         noise = torch.randn(objective.samples, len(pixels), model.noise_dim, generator=generator).to(pixels.device)
-        terms = objective(model(pixels, noise, classes), torch.tensor(step))
+        extra = None
+        if objective.noise_dim:
+            extra = torch.randn(len(pixels), objective.noise_dim, generator=generator).to(pixels.device)
+        terms = objective(model(pixels, noise, classes), torch.tensor(step), extra)
         values = {"loss": terms.loss, "distortion": terms.distortion, "rate": terms.rate, **terms.extra}
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value.sum(dtype=_widest(value)).item()

@@ -20,7 +20,7 @@ class Iwae(Objective):
         super().__init__()
         self.samples = samples
 
-    def forward(self, result: Pass, step: Tensor) -> Terms:  # noqa: ARG002 for objectives that change during training
+    def forward(self, result: Pass, step: Tensor, noise: Tensor | None = None) -> Terms:  # noqa: ARG002 needs neither
         """The loss, and the parts of the plain bound averaged over the samples; see `Objective.forward`."""
         return Terms(importance_weighted_nll(result.log_weights), result.distortion, result.rate, {})
 

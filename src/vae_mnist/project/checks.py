@@ -11,7 +11,7 @@ from kedro.io.data_catalog import SharedMemoryDataCatalog
 from kedro.pipeline import Pipeline
 
 from ..config.check import parameter_problems
-from ..config.parameters import TrainConfig
+from ..config.parameters import ObjectiveConfig, TrainConfig
 from ..errors import ConfigError, DataError
 from .places import SHARED, location, shown
 
@@ -46,6 +46,11 @@ def check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
             "torchrun starts processes that train together, and none of the chosen nodes trains. "
             "Use kedro run, or torchrun with --pipelines=train."
         )
+    if launched() and (objective := _objective(catalog)).whole_batch:
+        raise ConfigError(
+            f"objective.name: expected elbo, iwae or dreg with torchrun, got {objective.name}. Its loss compares all "
+            "images of a batch, and each process has a part of them only. Use kedro run, or objective.name=elbo."
+        )
     parallel = isinstance(catalog, SharedMemoryDataCatalog)
     streaming = [node.name for node in pipeline.nodes if inspect.isgeneratorfunction(node.func)]
     if streaming and (parallel or _asynchronous()):
@@ -75,6 +80,10 @@ def machine_of(pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[str, A
     from ..training.machine import machine_facts, resolve_machine
 
     return machine_facts(resolve_machine(TrainConfig.model_validate(parameters["train"])))
+
+
+def _objective(catalog: DataCatalog) -> ObjectiveConfig:
+    return ObjectiveConfig.model_validate(catalog.load("parameters")["objective"])
 
 
 def _asynchronous() -> bool:

@@ -31,6 +31,7 @@ class Batch(NamedTuple):
     labels: Tensor  # (B,) int64; a model that is not conditional ignores them
     noise: Tensor  # (S, B, D) standard normal
     total: int  # images in the whole batch, of which a team's process has a part
+    extra_noise: Tensor | None = None  # (B, E) standard normal, for objectives that need some
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Batches:
     generator: torch.Generator  # on the CPU, in one state in all processes of a team
     team: Team = ALONE  # that share each batch; noise belongs to an image, not to the process that has it
     dynamic: bool = False  # draw each pixel anew, 1 with its grey value as probability
+    extra_dim: int = 0  # E
 
     def __len__(self) -> int:
         return ceil(len(self.digits["images"]) / self.batch_size)
@@ -57,12 +59,17 @@ class Batches:
         order = torch.randperm(len(images), generator=self.generator).to(images.device)
         for whole in order.split(self.batch_size):
             noise = torch.randn(self.samples, len(whole), self.noise_dim, generator=self.generator)
+            extra = None
+            if self.extra_dim:
+                extra = torch.randn(len(whole), self.extra_dim, generator=self.generator)
+                extra = self.team.share(extra).to(images.device)
             part = self.team.share(whole)
             pixels = as_pixels(images[part])
             if self.dynamic:
                 uniform = torch.rand(len(whole), *images.shape[1:], generator=self.generator)
                 pixels = (self.team.share(uniform).to(images.device) < pixels).float()
-            yield Batch(pixels, labels[part], self.team.share(noise, dim=1).to(images.device), len(whole))
+            noise = self.team.share(noise, dim=1).to(images.device)
+            yield Batch(pixels, labels[part], noise, len(whole), extra)
 
 
 def binarised(splits: Mapping[Split, Digits], config: TrainConfig) -> Mapping[Split, Digits]:

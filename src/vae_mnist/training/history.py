@@ -8,7 +8,7 @@ from torch import Tensor
 from ..data.images import Digits
 from ..errors import NonFiniteLossError
 from ..measures.bounds import Losses, average_terms
-from ..objectives import Elbo, Terms
+from ..objectives import Terms
 from ..storage.fields import Split
 from .machine import Machine, Precision
 from .state import TrainingState
@@ -122,7 +122,7 @@ def history_row(
     row: dict[str, float] = {"epoch": state.epoch}
     for split in ("train", "test"):
         row |= _columns(split, losses[split], model.likelihood.name)
-    row |= {"seconds": seconds, "learning_rate": rate, "beta": objective.beta if isinstance(objective, Elbo) else 1.0}
+    row |= {"seconds": seconds, "learning_rate": rate, "beta": float(objective.beta_at(torch.tensor(steps)))}
     row |= {f"{split}_neg_elbo": losses[split].neg_elbo for split in ("train", "test")} | {"skipped_steps": skipped}
     if "validation" in losses:
         row |= _columns("validation", losses["validation"], model.likelihood.name)

@@ -44,8 +44,9 @@ def train(
         NonFiniteLossError: with epoch and step; the state of the epoch before was the last one yielded.
     """
     model, objective = state.step.model, state.step.objective
-    splits, samples, dynamic = binarised(splits, config), objective.samples, config.binarisation == "dynamic"
-    batches = Batches(splits["train"], samples, model.noise_dim, config.batch_size, state.generator, team, dynamic)
+    splits, dynamic = binarised(splits, config), config.binarisation == "dynamic"
+    sizes = objective.samples, model.noise_dim, config.batch_size
+    batches = Batches(splits["train"], *sizes, state.generator, team, dynamic, objective.noise_dim)
     wrapped = team.wrap(state.step)
     forward = Compiled(wrapped) if config.compile else wrapped
     for epoch in range(state.epoch + 1, config.epochs + 1):
@@ -57,7 +58,7 @@ def train(
                 terms = forward(batch, torch.tensor(before + number))
                 state.optimizer.zero_grad(set_to_none=True)
                 # The mean over the whole batch: a team averages over its processes, however few images one has.
-                state.scaler.scale(terms.loss.sum() * team.size / batch.total).backward()
+                state.scaler.scale(terms.minimised.sum() * team.size / batch.total).backward()
                 norm = state.update(config, shares[number], before + number + 1)
                 sums.add(terms, norm)
             seconds = perf_counter() - started

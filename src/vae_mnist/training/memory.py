@@ -79,15 +79,17 @@ def training_need(
     # The processes of a team on one machine share its memory and each batch; on cards each has its own.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type != "cuda" else 1
     with torch.device("meta"):
-        network, minimised = build_model(model, image_shape), build_objective(objective)
+        network = build_model(model, image_shape)
+        minimised = build_objective(objective, count, network.latent_dim)
     averaged = sum(parameter.numel() for parameter in network.parameters()) if config.average != "none" else 0
     parameters = sum(parameter.numel() for part in (network, minimised) for parameter in part.parameters())
     copies = 2 if config.binarisation == "static" else 1
     digits = count * (copies * prod(image_shape) + 2 * 8)  # with label and place in the epoch's order
 
     def loss(images: int) -> Tensor:
-        terms: Terms = minimised(_passed(network, minimised.samples, images), torch.tensor(0))
-        return terms.loss.sum()
+        noise = torch.empty(images, minimised.noise_dim, device="meta")
+        terms: Terms = minimised(_passed(network, minimised.samples, images), torch.tensor(0), noise)
+        return terms.minimised.sum()
 
     trained = peak_bytes(lambda: loss(ceil(batch_size / processes)).backward())
     with torch.no_grad():

@@ -108,7 +108,8 @@ def start(
     """
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
-        network, minimised = build_model(model, tuple(images.shape[1:]), classes), build_objective(objective)
+        network = build_model(model, tuple(images.shape[1:]), classes)
+        minimised = build_objective(objective, len(images), network.latent_dim)
     if config.output_bias == "data":
         network.start_at(mean_image(images))
     network.prior.start_from(images)

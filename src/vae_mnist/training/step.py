@@ -38,7 +38,7 @@ class Step(nn.Module):
         """The terms of each image of a batch, (B,) nats; step, (), is the number of updates made before."""
         with self.precision.autocast(batch.images.device):
             result = self.model(batch.images, batch.noise, batch.labels)
-        terms: Terms = self.objective(result, step)
+        terms: Terms = self.objective(result, step, batch.extra_noise)
         return terms
 
 

@@ -4,20 +4,21 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
-from math import log, prod
+from math import ceil, log, prod
 
 import torch
 from torch import Tensor
 
-from ...config.parameters import EvaluateConfig, ObjectiveConfig, TrainConfig
+from ...config.parameters import EvaluateConfig, TrainConfig
 from ...data.images import Digits
 from ...data.pixels import binarise
 from ...errors import ConfigError
 from ...measures.bounds import Losses, average_terms, evenly_spread, importance_weighted
+from ...measures.decomposition import decompose_rate
 from ...measures.latents import ACTIVE_UNIT_THRESHOLD, active_units, posterior_statistics
 from ...measures.measured import Measured, Value
 from ...models import VAE, model_from_checkpoint
-from ...objectives import Elbo, build_objective
+from ...objectives import Elbo, objective_from_checkpoint
 from ...storage.checkpoints import Checkpoint, weights_digest
 from ...training.machine import resolve_machine
 from ...training.memory import check_memory, evaluation_need
@@ -59,8 +60,8 @@ def measure_bounds(
     kind = note = GREY[model.likelihood.pixels]
     facts: dict[str, Value] = {"epoch": checkpoint.epoch, "precision": machine.precision.name}
     with machine.measuring():
-        objective = build_objective(ObjectiveConfig(**checkpoint.objective))
-        losses = average_terms(model, objective, images.to(machine.device), labels)
+        objective = objective_from_checkpoint(checkpoint).to(machine.device)
+        losses = average_terms(model, objective, images.to(machine.device), labels, step=_steps(checkpoint))
     described = {key: value for key, value in checkpoint.settings.items() if key.startswith("objective.")}
     data, settings = f"{which}, {kind}", facts | described
     loss = Measured(name="loss", value=losses.loss, unit=NATS, better="lower", data=data, settings=settings)
@@ -150,6 +151,45 @@ def measure_latents(codes: dict[str, Tensor]) -> list[Measured]:
     return measured + (kl("kl_of_group", "group", [float(group.sum()) for group in groups]) if len(groups) > 1 else [])
 
 
+def measure_decomposition(
+    checkpoints: Partitions, test_digits: Digits, config: EvaluateConfig, train: TrainConfig
+) -> list[Measured]:
+    """The rate as mutual information, total correlation and dimension-wise KL; nothing if it is of no images.
+
+    Args:
+        checkpoints: oldest first.
+        test_digits: those that the run was trained with.
+        config: number of images, seed.
+        train: device, precision and threads.
+
+    Raises:
+        DataError: other test digits than the run's.
+        InputError: the model's prior is not N(0, I).
+    """
+    if not config.decomposition_images:
+        return []
+    checkpoint, machine = list(checkpoints.values())[-1](), resolve_machine(train)
+    check_dataset(checkpoint, "test", test_digits)
+    model = model_from_checkpoint(checkpoint).to(machine.device)
+    images, labels = (
+        evenly_spread(test_digits[key], config.decomposition_images).to(machine.device) for key in ("images", "labels")
+    )
+    with machine.measuring():
+        parts = decompose_rate(model, images, labels, seed=config.seed)
+    return [
+        Measured(
+            name=name,
+            value=part.mean,
+            standard_error=part.standard_error,
+            unit=NATS,
+            better=None,
+            data=f"{checkpoint.dataset.name}: {len(images):,} evenly spread test images, grey pixels",
+            settings={"epoch": checkpoint.epoch, "precision": machine.precision.name, "seed": config.seed},
+        )
+        for name, part in parts._asdict().items()
+    ]
+
+
 def collect(*kinds: list[Measured]) -> list[Measured]:
     """All that was measured, one list."""
     return list(chain(*kinds))
@@ -183,6 +223,12 @@ def _bits(bound: Measured, dimensions: int) -> Measured:
         data=bound.data,
         settings=bound.settings | {"of": bound.name},
     )
+
+
+def _steps(checkpoint: Checkpoint) -> int:
+    """Steps of the training that led to a checkpoint, by which some objectives set their weights."""
+    batch_size: int = checkpoint.settings["train.batch_size"]
+    return checkpoint.epoch * ceil(checkpoint.dataset.counts["train"] / batch_size)
 
 
 def _parts(losses: Losses, data: str, settings: dict[str, Value]) -> list[Measured]:

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import collect, encode_test_digits, measure_bounds, measure_latents
+from .nodes import collect, encode_test_digits, measure_bounds, measure_decomposition, measure_latents
 
 
 def create_pipeline() -> Pipeline:
@@ -13,7 +13,8 @@ def create_pipeline() -> Pipeline:
             Node(measure_bounds, [*model, evaluate, train], "bounds", name="measure_bounds"),
             Node(encode_test_digits, [*model, train], "test_codes", name="encode_test_digits"),
             Node(measure_latents, "test_codes", "latents", name="measure_latents"),
-            Node(collect, ["bounds", "latents"], "metrics", name="collect_metrics"),
+            Node(measure_decomposition, [*model, evaluate, train], "decomposition", name="measure_decomposition"),
+            Node(collect, ["bounds", "latents", "decomposition"], "metrics", name="collect_metrics"),
         ],
         tags="evaluate",
     )
