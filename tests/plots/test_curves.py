@@ -60,6 +60,7 @@ def test_further_terms_of_an_objective_have_a_panel_each(caption):
     assert [len(axes.lines) for axes in figure.axes[3:]] == [2, 1]
     assert [note.text for note in browser.layout.annotations[3:5]] == ["Total correlation", "Gradient norm"]
     assert list(browser.data[-1].y) == [5.0, 4.0, 3.0]
+    assert browser.data[-1].yaxis == "y5"
     assert "nats" not in browser.data[-1].hovertemplate
 
 
