@@ -44,7 +44,7 @@ CHANGES = {
             '        case "toy":\n            return Toy(shapes, config.toy)\n',
         ),
     ],
-    "src/vae_mnist/config/parameters.py": [
+    "src/vae_mnist/config/model.py": [
         ("class ModelConfig(", "class ToyConfig(ParameterGroup):\n    scale: float\n\n\n"),
         ('"mlp", "conv", "residual", "ladder"]', '"toy", '),
         ("    prior: Literal[", "    toy: ToyConfig\n"),

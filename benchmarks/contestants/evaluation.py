@@ -3,7 +3,8 @@
 from pathlib import Path
 from time import perf_counter
 
-from vae_mnist.config.parameters import EvaluateConfig, ModelConfig
+from vae_mnist.config.model import ModelConfig
+from vae_mnist.config.parameters import EvaluateConfig
 from vae_mnist.measures.bounds import importance_weighted
 from vae_mnist.models import build_model
 from vae_mnist.training.machine import resolve_device

@@ -8,7 +8,9 @@ from typing import ClassVar
 import torch
 import yaml
 
-from vae_mnist.config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
+from vae_mnist.config.model import ModelConfig
+from vae_mnist.config.objective import ObjectiveConfig
+from vae_mnist.config.parameters import TrainConfig
 from vae_mnist.data.images import Digits
 from vae_mnist.training.loop import train
 from vae_mnist.training.machine import resolve_machine

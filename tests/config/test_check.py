@@ -8,7 +8,7 @@ import pytest
 from pydantic import AfterValidator, Field, model_validator
 
 from vae_mnist.config.check import parameter_problems, problems_in, unreadable
-from vae_mnist.config.parameters import ParameterGroup
+from vae_mnist.config.types import ParameterGroup
 
 PLACES = {"data_root": "data", "run": "default"}
 

@@ -5,7 +5,8 @@ import copy
 import pytest
 
 from vae_mnist.config.check import problems_in
-from vae_mnist.config.parameters import ParameterGroup, Parameters
+from vae_mnist.config.parameters import Parameters
+from vae_mnist.config.types import ParameterGroup
 
 
 def problems(parameters, key, value):

@@ -2,7 +2,8 @@
 
 import torch
 
-from vae_mnist.config.parameters import ModelConfig, ObjectiveConfig
+from vae_mnist.config.model import ModelConfig
+from vae_mnist.config.objective import ObjectiveConfig
 from vae_mnist.models import build_model
 from vae_mnist.objectives import build_objective
 

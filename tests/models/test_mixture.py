@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from vae_mnist.config.parameters import MixtureConfig, VampConfig
+from vae_mnist.config.model import MixtureConfig, VampConfig
 from vae_mnist.models.gaussian import DiagonalGaussian
 from vae_mnist.models.mixture import MixturePrior, VampPrior
 from vae_mnist.models.priors import GaussianMixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from vae_mnist.config.parameters import FlowConfig
+from vae_mnist.config.model import FlowConfig
 from vae_mnist.errors import ConfigError
 from vae_mnist.models.flow import FlowPrior, _unshuffled
 from vae_mnist.models.gaussian import DiagonalGaussian

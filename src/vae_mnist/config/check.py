@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from .parameters import Locations, ParameterGroup, Parameters
+from .parameters import Locations, Parameters
+from .types import ParameterGroup
 
 _LONGEST = 100  # characters of a value in a message
 

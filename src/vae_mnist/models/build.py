@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import assert_never
 
-from ..config.parameters import ModelConfig
+from ..config.model import ModelConfig
 from .continuous_bernoulli import ContinuousBernoulli
 from .conv import Conv
 from .discretised_logistic import DiscretisedLogistic

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..config.parameters import ConvConfig
+from ..config.model import ConvConfig
 from ..errors import ConfigError
 from .network import EncoderDecoder, Shapes
 

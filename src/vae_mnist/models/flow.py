@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..config.parameters import FlowConfig
+from ..config.model import FlowConfig
 from ..errors import ConfigError
 from .gaussian import DiagonalGaussian
 from .priors import Encode, Prior, PriorDistribution

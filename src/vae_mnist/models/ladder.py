@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from ..config.parameters import LadderConfig
+from ..config.model import LadderConfig
 from .blocks import ResidualBlock, Upsample, down, sizes_of, stem, zeroed
 from .gaussian import DiagonalGaussian
 from .network import Choose, Network, Shapes

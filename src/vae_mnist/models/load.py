@@ -7,7 +7,7 @@ from reprlib import repr as brief
 import torch
 from torch import Tensor
 
-from ..config.parameters import ModelConfig
+from ..config.model import ModelConfig
 from ..errors import CheckpointError, VaeMnistError
 from ..storage.checkpoints import Checkpoint, read_checkpoint
 from ..storage.fields import shown

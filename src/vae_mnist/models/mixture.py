@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..config.parameters import MixtureConfig, VampConfig
+from ..config.model import MixtureConfig, VampConfig
 from ..data.pixels import as_pixels
 from .gaussian import LOGVAR_MAX, LOGVAR_MIN, DiagonalGaussian
 from .priors import Encode, GaussianMixture, Prior

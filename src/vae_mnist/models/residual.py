@@ -6,7 +6,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from ..config.parameters import ResidualConfig
+from ..config.model import ResidualConfig
 from .blocks import ResidualBlock, Upsample, down, sizes_of, stem
 from .network import EncoderDecoder, Shapes
 

@@ -2,7 +2,7 @@
 
 from typing import assert_never
 
-from ..config.parameters import ObjectiveConfig
+from ..config.objective import ObjectiveConfig
 from .dreg import Dreg
 from .elbo import Elbo
 from .factor import Factor

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
-from ..config.parameters import FactorConfig
+from ..config.objective import FactorConfig
 from ..errors import InputError
 from ..models import Pass
 from .terms import Objective, Terms

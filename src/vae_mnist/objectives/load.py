@@ -4,7 +4,7 @@ from reprlib import repr as brief
 
 import torch
 
-from ..config.parameters import ObjectiveConfig
+from ..config.objective import ObjectiveConfig
 from ..errors import CheckpointError
 from ..models.load import check_tensors
 from ..storage.checkpoints import Checkpoint

@@ -11,7 +11,8 @@ from kedro.io.data_catalog import SharedMemoryDataCatalog
 from kedro.pipeline import Pipeline
 
 from ..config.check import parameter_problems
-from ..config.parameters import ObjectiveConfig, TrainConfig
+from ..config.objective import ObjectiveConfig
+from ..config.parameters import TrainConfig
 from ..errors import ConfigError, DataError
 from .places import SHARED, location, shown
 

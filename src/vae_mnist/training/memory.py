@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ..config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
+from ..config.model import ModelConfig
+from ..config.objective import ObjectiveConfig
+from ..config.parameters import TrainConfig
 from ..data.pixels import PART
 from ..errors import ConfigError
 from ..measures.bounds import BATCH_SIZE

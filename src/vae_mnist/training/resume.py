@@ -4,7 +4,10 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-from ..config.parameters import ModelConfig, ObjectiveConfig, ParameterGroup, TrainConfig
+from ..config.model import ModelConfig
+from ..config.objective import ObjectiveConfig
+from ..config.parameters import TrainConfig
+from ..config.types import ParameterGroup
 from ..data.images import Digits, check_digits, digits_sha256
 from ..errors import DataError, ResumeError
 from ..storage.checkpoints import Checkpoint

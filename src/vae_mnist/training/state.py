@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from ..config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
+from ..config.model import ModelConfig
+from ..config.objective import ObjectiveConfig
+from ..config.parameters import TrainConfig
 from ..data.pixels import mean_image
 from ..errors import CheckpointError
 from ..models import VAE, build_model

@@ -10,7 +10,9 @@ from safetensors.torch import load, save
 from torch import distributed
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from ..config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
+from ..config.model import ModelConfig
+from ..config.objective import ObjectiveConfig
+from ..config.parameters import TrainConfig
 from ..data.images import Digits
 from ..storage.checkpoints import Checkpoint, from_bytes, to_bytes
 from .loop import train

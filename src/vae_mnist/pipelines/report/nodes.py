@@ -12,7 +12,8 @@ from PIL.Image import Image
 from plotly.graph_objects import Figure as PlotlyFigure
 from torch import Tensor
 
-from ...config.parameters import ModelConfig, ReportConfig, TrainConfig
+from ...config.model import ModelConfig
+from ...config.parameters import ReportConfig, TrainConfig
 from ...data.images import Digits, check_digits
 from ...data.pixels import as_pixels
 from ...errors import DataError

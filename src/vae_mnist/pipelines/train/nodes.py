@@ -6,7 +6,9 @@ from functools import partial
 
 import pandas as pd
 
-from ...config.parameters import ModelConfig, ObjectiveConfig, TrainConfig
+from ...config.model import ModelConfig
+from ...config.objective import ObjectiveConfig
+from ...config.parameters import TrainConfig
 from ...data.images import Digits, check_digits, digits_sha256
 from ...errors import DataError
 from ...storage.checkpoints import Checkpoint, checkpoint_name, outdated
