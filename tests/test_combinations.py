@@ -165,7 +165,7 @@ def check(choice, folder):
     binary = torch.where(images > 127, 255, 0).to(torch.uint8)
     bound = average_terms(model, Elbo(), binary, labels).neg_elbo
     weighted = importance_weighted(model, binary, 50, labels, seed=0, chunk_size=400)
-    assert weighted.nll < bound + 0.02 * abs(bound)  # both are estimates
+    assert weighted.nll < bound + 0.02 * abs(bound) + 0.2  # both are estimates
 
     for state, _ in trained(choice, epochs=1, precision="bfloat16"):
         assert all(math.isfinite(value) for row in state.history for value in row.values())
