@@ -14,7 +14,14 @@ MODEL = {
     "prior": "normal", "mixture": {"components": 3}, "vamp": {"pseudo_inputs": 5},
     "flow": {"couplings": 3, "hidden_dim": 8}, "likelihood": "bernoulli", "conditional": False,
 }  # fmt: skip
-ELBO = {"kl_warmup_steps": 0, "free_bits": 0.0, "capacity": 0.0, "capacity_gamma": 0.0, "capacity_steps": 0}
+ELBO = {
+    "kl_warmup_steps": 0,
+    "free_bits": 0.0,
+    "free_bits_steps": 0,
+    "capacity": 0.0,
+    "capacity_gamma": 0.0,
+    "capacity_steps": 0,
+}
 FACTOR = {
     "gamma": 5.0, "hidden_dim": 16, "layers": 2, "learning_rate": 1e-4, "adam_beta1": 0.5, "adam_beta2": 0.9,
 }  # fmt: skip

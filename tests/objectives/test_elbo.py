@@ -4,7 +4,7 @@ import torch
 from vae_mnist.errors import ConfigError
 from vae_mnist.objectives import Elbo
 
-from ..helpers.models import KINDS, noise, small
+from ..helpers.models import KINDS, disturbed, noise, small
 
 NOW = torch.tensor(0)
 
@@ -55,6 +55,21 @@ def test_dimensions_within_their_free_bits_have_no_gradient():
     terms = Elbo(free_bits=result.kl.median().item())(result, NOW)
     (gradient,) = torch.autograd.grad((terms.loss - terms.distortion).sum(), result.posteriors[0].mean)
     assert torch.equal(gradient != 0, result.kl > result.kl.median())
+
+
+def test_free_bits_count_each_group_of_several(images):
+    model = disturbed(small(network="ladder", prior="flow"), spread=0.2)
+    result = model(images, noise(model, 100))
+    rates = torch.stack(result.rates, dim=1)  # (B, G)
+    terms = Elbo(free_bits=rates.median().item())(result, NOW)
+    torch.testing.assert_close(terms.loss, terms.distortion + rates.clamp(min=rates.median().item()).sum(1))
+
+
+def test_free_bits_can_end(result):
+    objective, always = Elbo(free_bits=0.5, free_bits_steps=10), Elbo(free_bits=0.5)
+    for step, same in ((0, always), (9, always), (10, Elbo()), (99, Elbo())):
+        torch.testing.assert_close(objective(result, torch.tensor(step)).loss, same(result, NOW).loss)
+    assert not torch.allclose(always(result, NOW).loss, Elbo()(result, NOW).loss)
 
 
 def test_free_bits_are_refused_where_the_kl_has_no_closed_form(images):

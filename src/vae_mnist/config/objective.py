@@ -12,6 +12,7 @@ class ElboConfig(ParameterGroup):
 
     kl_warmup_steps: Annotated[int, Field(ge=0, le=10**9)]
     free_bits: Annotated[float, Field(ge=0.0, le=1000.0)]
+    free_bits_steps: Annotated[int, Field(ge=0, le=10**9)]
     capacity: Annotated[float, Field(ge=0.0, le=100_000.0)]
     capacity_gamma: Annotated[float, Field(ge=0.0, le=100_000.0)]
     capacity_steps: Annotated[int, Field(ge=0, le=10**9)]

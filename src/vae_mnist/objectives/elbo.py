@@ -17,8 +17,10 @@ class Elbo(Objective):
     Args:
         beta: weight of the rate; at 1 the loss is the negative evidence lower bound.
         kl_warmup_steps: updates over which that weight rises linearly from 0 to beta.
-        free_bits: nats below which the KL of a latent dimension counts as that many (Kingma et al. 2016,
-            arXiv:1606.04934, eq. 15), here of each image rather than of the batch's average.
+        free_bits: nats below which the KL of a latent dimension, or of each of several groups of latents, counts as
+            that many (Kingma et al. 2016, arXiv:1606.04934, eq. 15), here of each image rather than of the batch's
+            average: an image's loss does not depend on the others.
+        free_bits_steps: updates during which it does; 0: always.
         capacity: nats.
         capacity_gamma: 0 for no capacity.
         capacity_steps: updates over which the capacity rises linearly from 0.
@@ -30,6 +32,7 @@ class Elbo(Objective):
         *,
         kl_warmup_steps: int = 0,
         free_bits: float = 0.0,
+        free_bits_steps: int = 0,
         capacity: float = 0.0,
         capacity_gamma: float = 0.0,
         capacity_steps: int = 0,
@@ -38,6 +41,7 @@ class Elbo(Objective):
         self.beta = beta
         self.kl_warmup_steps = kl_warmup_steps
         self.free_bits = free_bits
+        self.free_bits_steps = free_bits_steps
         self.capacity = capacity
         self.capacity_gamma = capacity_gamma
         self.capacity_steps = capacity_steps
@@ -53,14 +57,23 @@ class Elbo(Objective):
         if self.capacity_gamma:
             counted = (rate - _risen(self.capacity, step, self.capacity_steps)).abs()
         elif self.free_bits:
-            if (kl := result.kl) is None:
-                raise ConfigError("Elbo: free bits expect a prior whose KL has a closed form. Use a standard normal.")
-            counted = kl.clamp(min=self.free_bits).sum(1)
+            counted = _parts_of_rate(result).clamp(min=self.free_bits).sum(1)
+            if self.free_bits_steps:
+                counted = torch.where(step < self.free_bits_steps, counted, rate)
         return Terms(distortion + self.beta_at(step) * counted, distortion, rate, {})
 
     def beta_at(self, step: Tensor) -> float | Tensor:
         """Of the rate, or of its distance from the capacity."""
         return self.capacity_gamma or _risen(self.beta, step, self.kl_warmup_steps)
+
+
+def _parts_of_rate(result: Pass) -> Tensor:
+    """The rate of each latent dimension, or of each of several groups, (B, Z) or (B, G) nats."""
+    if len(result.rates) > 1:
+        return torch.stack(result.rates, dim=1)
+    if (kl := result.kl) is None:
+        raise ConfigError("Elbo: free bits expect a prior whose KL has a closed form. Use a standard normal.")
+    return kl
 
 
 def _risen(value: float, step: Tensor, steps: int) -> float | Tensor:
