@@ -184,6 +184,11 @@ def test_the_normaliser_is_exact_and_its_derivative_is_the_mean_also_near_one_ha
     torch.testing.assert_close(mean_of(exact.float()).double(), mean_of(exact), rtol=0, atol=5e-7)
 
 
+def test_a_pixel_that_is_always_black_has_no_infinite_density():
+    nll = [nll_of_pixels(ContinuousBernoulli(), torch.tensor([logit]), torch.zeros(1)).item() for logit in (-510, -1e6)]
+    assert nll == pytest.approx([-math.log(510)] * 2)
+
+
 @pytest.mark.parametrize("logit", [-30.0, -1.0, 0.0, 1e-5, 2.0, 30.0])
 def test_continuous_bernoulli_draws_have_its_distribution_function(logit):
     draws = ContinuousBernoulli().draw(torch.full((20_000, 1, 1, 1), logit), seeded()).flatten().sort().values.double()
