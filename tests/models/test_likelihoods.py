@@ -12,7 +12,7 @@ from vae_mnist.models.continuous_bernoulli import ContinuousBernoulli, log_norma
 from vae_mnist.models.discretised_logistic import LOG_SCALE_MAX, LOG_SCALE_MIN, DiscretisedLogistic
 from vae_mnist.models.gaussian_pixels import LOG_SCALE_MIN as GAUSSIAN_MIN
 from vae_mnist.models.gaussian_pixels import GaussianPixels
-from vae_mnist.models.likelihoods import Bernoulli, _BernoulliNll
+from vae_mnist.models.likelihoods import Bernoulli, _BernoulliNll, loss_words
 
 from ..helpers.models import LIKELIHOODS, model_config
 
@@ -146,6 +146,12 @@ def test_grey_cross_entropy_is_not_called_a_likelihood():
     assert torch.trapezoid(density, pixels).item() < 0.6
     assert "no density of grey images" in Bernoulli().words
     assert Bernoulli().pixels == "binary"
+
+
+def test_losses_say_what_the_pixels_are():
+    assert loss_words("grey pixels", "none") == "grey pixels"
+    assert "drawn anew" in loss_words("grey pixels", "dynamic")
+    assert "drawn once" in loss_words("grey pixels", "static")
 
 
 # Continuous Bernoulli
