@@ -12,7 +12,7 @@ from vae_mnist.models.continuous_bernoulli import ContinuousBernoulli, log_norma
 from vae_mnist.models.discretised_logistic import LOG_SCALE_MAX, LOG_SCALE_MIN, DiscretisedLogistic
 from vae_mnist.models.gaussian_pixels import LOG_SCALE_MIN as GAUSSIAN_MIN
 from vae_mnist.models.gaussian_pixels import GaussianPixels
-from vae_mnist.models.likelihoods import Bernoulli, _BernoulliNll
+from vae_mnist.models.likelihoods import Bernoulli, _BernoulliNll, loss_words
 
 from ..helpers.models import LIKELIHOODS, model_config
 
@@ -148,6 +148,12 @@ def test_grey_cross_entropy_is_not_called_a_likelihood():
     assert Bernoulli().pixels == "binary"
 
 
+def test_losses_say_what_the_pixels_are():
+    assert loss_words("grey pixels", "none") == "grey pixels"
+    assert "drawn anew" in loss_words("grey pixels", "dynamic")
+    assert "drawn once" in loss_words("grey pixels", "static")
+
+
 # Continuous Bernoulli
 
 
@@ -182,6 +188,11 @@ def test_the_normaliser_is_exact_and_its_derivative_is_the_mean_also_near_one_ha
     (derivative,) = torch.autograd.grad(log_normaliser(single).sum(), single)
     torch.testing.assert_close(derivative.double(), mean_of(exact), rtol=0, atol=5e-7)
     torch.testing.assert_close(mean_of(exact.float()).double(), mean_of(exact), rtol=0, atol=5e-7)
+
+
+def test_a_pixel_that_is_always_black_has_no_infinite_density():
+    nll = [nll_of_pixels(ContinuousBernoulli(), torch.tensor([logit]), torch.zeros(1)).item() for logit in (-510, -1e6)]
+    assert nll == pytest.approx([-math.log(510)] * 2)
 
 
 @pytest.mark.parametrize("logit", [-30.0, -1.0, 0.0, 1e-5, 2.0, 30.0])

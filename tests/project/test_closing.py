@@ -1,3 +1,8 @@
+import pandas as pd
+
+from vae_mnist.project.closing import _loss
+
+
 def test_a_finished_run_ends_with_a_few_plain_lines(finished):
     lines = finished.first_run.stdout.partition("\n\n")[2].splitlines()
     assert lines[0] == "run        default"
@@ -25,3 +30,8 @@ def test_each_pipeline_names_the_next_one(project):
     assert "+ 4 x kld" in ends["train"][2]
     assert len(ends["evaluate"]) == 1
     assert ends["generate"] == ["pictures   data/08_reporting/default/generated"]
+
+
+def test_the_loss_of_a_density_may_be_negative():
+    row = {"epoch": 1, "train_loss": -90.0, "train_nll": -100.0, "train_kld": 10.0, "beta": 1.0}
+    assert _loss(pd.Series(row), "train") == "loss -90.00 nats per image = nll -100.00 + kld 10.00"

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from vae_mnist.data.images import Digits
-from vae_mnist.training.batches import Batches, loss_words
+from vae_mnist.training.batches import Batches
 from vae_mnist.training.team import Team
 
 
@@ -111,9 +111,3 @@ def test_a_team_draws_the_pixels_of_one_process():
     for batch, *shares in zip(whole, *parts, strict=True):
         assert torch.equal(batch.images, torch.cat([share.images for share in shares]))
         assert torch.equal(batch.noise, torch.cat([share.noise for share in shares], dim=1))
-
-
-def test_losses_say_what_the_pixels_are():
-    assert loss_words("grey pixels", "none") == "grey pixels"
-    assert "drawn anew" in loss_words("grey pixels", "dynamic")
-    assert "drawn once" in loss_words("grey pixels", "static")

@@ -6,6 +6,9 @@ from torch import Tensor
 from .likelihoods import Pixels
 
 SERIES = 0.5  # logits nearer to 0 than this are computed by series: there the closed forms subtract equal numbers
+# A mean this near to 0 or 1 is half a level of 8-bit pixels away: a larger logit would describe how they were rounded.
+# Without a bound, images that are always black somewhere would have an infinite density.
+LARGEST = 510.0
 EDGE = 0.01  # means nearer to 0 or 1 than this are not asked of outputs: their logits exceed 100
 
 
@@ -22,16 +25,16 @@ class ContinuousBernoulli:
 
     def nll(self, outputs: Tensor, images: Tensor) -> Tensor:
         """-log p(x|z), (S, B) nats; see `Likelihood.nll`."""
-        logits = outputs.float()
+        logits = _logits_of(outputs)
         return (log_normaliser(logits) - logits * images.float()).flatten(-3).sum(-1)
 
     def mean(self, outputs: Tensor) -> Tensor:
         """Pixel means, (N, C, H, W) in [0, 1]: of the distribution, not lambda."""
-        return mean_of(outputs.float())
+        return mean_of(_logits_of(outputs))
 
     def draw(self, outputs: Tensor, generator: torch.Generator) -> Tensor:
         """Grey pixels, (N, C, H, W) in [0, 1], by the inverse of the distribution function."""
-        logits = outputs.float().cpu()
+        logits = _logits_of(outputs).cpu()
         uniform = torch.rand(logits.shape, generator=generator)
         size = logits.abs().clamp(min=1e-6)  # at 0 the distribution is uniform, and the formula 0/0
         falling = -torch.log1p(uniform * torch.expm1(-size)) / size
@@ -46,6 +49,10 @@ class ContinuousBernoulli:
             above = mean_of(middle) > wanted
             low, high = torch.where(above, low, middle), torch.where(above, middle, high)
         return low.to(means.dtype)
+
+
+def _logits_of(outputs: Tensor) -> Tensor:
+    return outputs.float().clamp(-LARGEST, LARGEST)
 
 
 def log_normaliser(logits: Tensor) -> Tensor:

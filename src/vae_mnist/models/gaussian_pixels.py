@@ -26,7 +26,7 @@ class GaussianPixels(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.free_log_scale = nn.Parameter(torch.zeros(()))  # the scale starts at about 1
+        self.free_log_scale = nn.Parameter(torch.tensor(log(0.25)))  # about the spread of MNIST's pixels
 
     @property
     def log_scale(self) -> Tensor:

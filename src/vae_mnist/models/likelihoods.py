@@ -43,10 +43,10 @@ class Likelihood(Protocol):
         ...
 
 
-_BOUND = "the negative ELBO is an upper bound on the NLL of these binary images"
+_BOUND = "test pixels once, from seed 0: the negative ELBO is an upper bound on their NLL"
 _BINARY = {
-    "dynamic": f"nats per image, binary pixels, drawn anew at each step and for tests once, from seed 0: {_BOUND}",
-    "static": f"nats per image, binary pixels, drawn once, for tests from seed 0: {_BOUND}",
+    "dynamic": f"nats per image, binary pixels: training pixels drawn anew at each step, {_BOUND}",
+    "static": f"nats per image, binary pixels: training pixels drawn once, {_BOUND}",
 }
 
 

@@ -47,5 +47,5 @@ def _loss(row: "pd.Series[float]", split: str) -> str:
     loss, first, second = (row[f"{split}_{name}"] for name in ("loss", distortion, "kld"))
     weight = "" if row["beta"] == 1 else f"{row['beta']:g} x "
     parts = f"{distortion} {first:.2f} + {weight}kld {second:.2f}"
-    added = abs(first + row["beta"] * second - loss) < 1e-3 * loss
+    added = abs(first + row["beta"] * second - loss) < 1e-3 * max(1, abs(loss))  # of a density it may be negative
     return f"loss {loss:.2f} nats per image {f'= {parts}' if added else f'(plain bound: {parts})'}"

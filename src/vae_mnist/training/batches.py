@@ -17,11 +17,6 @@ from .team import ALONE, Team
 
 # One binarisation for every epoch, run and machine: test losses compare.
 TEST_BINARISATION_SEED = 0
-_BOUND = f"test pixels once, from seed {TEST_BINARISATION_SEED}: the negative ELBO is an upper bound on their NLL"
-_WORDS = {
-    "dynamic": f"nats per image, binary pixels: training pixels drawn anew at each step, {_BOUND}",
-    "static": f"nats per image, binary pixels: training pixels drawn once, {_BOUND}",
-}
 
 
 class Batch(NamedTuple):
@@ -88,16 +83,6 @@ def binarised(splits: Mapping[Split, Digits], config: TrainConfig) -> Mapping[Sp
     if config.binarisation == "static":
         seeds["train"] = config.seed
     return {split: _drawn(digits, seeds[split]) if split in seeds else digits for split, digits in splits.items()}
-
-
-def loss_words(likelihood: str, binarisation: str) -> str:
-    """What losses mean, after training with `train.binarisation`.
-
-    Args:
-        likelihood: what they mean with grey pixels.
-        binarisation: none, dynamic or static.
-    """
-    return _WORDS.get(binarisation, likelihood)
 
 
 def _drawn(digits: Digits, seed: int) -> Digits:

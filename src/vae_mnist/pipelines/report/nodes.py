@@ -50,7 +50,7 @@ COLUMNS = {
     "kld": "rate KL(q(z|x) || p(z)), summed over latent dimensions",
     "seconds": "wall time of the training pass",
     "learning_rate": "of the epoch's last step",
-    "beta": "weight of kld in the loss",
+    "beta": "weight in force at the end of the epoch: of kld, or of the term that the objective weighs",
     "skipped_steps": "steps without an update, because float16 overflowed",
     "run": "name of the run",
     "data": "name of the data set and numbers of its images",

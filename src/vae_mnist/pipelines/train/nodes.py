@@ -11,10 +11,11 @@ from ...config.objective import ObjectiveConfig
 from ...config.parameters import TrainConfig
 from ...data.images import Digits, check_digits, digits_sha256
 from ...errors import DataError
+from ...models.likelihoods import loss_words
 from ...storage.checkpoints import Checkpoint, checkpoint_name, outdated
 from ...storage.fields import Split
 from ...storage.records import DataCard
-from ...training.batches import loss_words, progress_bar
+from ...training.batches import progress_bar
 from ...training.loop import train
 from ...training.machine import resolve_machine
 from ...training.memory import check_memory, training_need
