@@ -151,6 +151,9 @@ def named(mutant, said):
     return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said) for name in mutant.names)
 
 
+BOOLEAN = ("train.resume", "train.compile", "model.conditional")
+
+
 def out_of_range(parameters, places):
     """What is nonsense in parameters that were accepted, by rules of this file's own."""
     wrong = []
@@ -158,7 +161,9 @@ def out_of_range(parameters, places):
         if path == "run":
             right = re.fullmatch(r"(?!.*\.\.)[\w.-]{1,64}", str(value), re.ASCII)
         elif isinstance(value, int | float):
-            right = 0 <= value < 2**63 and (not isinstance(value, bool) or path in ("train.resume", "train.compile"))
+            right = 0 <= value < 2**63 and (not isinstance(value, bool) or path in BOOLEAN)
+        elif value is None:
+            right = path in ("evaluate.images", "generate.label")
         else:
             right = isinstance(value, dict | list) or (isinstance(value, str) and 0 < len(value) < 300)
         wrong += [] if right else [f"{path}={value!r}"]

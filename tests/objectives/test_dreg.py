@@ -7,7 +7,6 @@ import torch
 
 from vae_mnist.models import Pass
 from vae_mnist.models.gaussian import DiagonalGaussian
-from vae_mnist.models.priors import Prior
 from vae_mnist.objectives import Dreg, Iwae
 
 from ..helpers.models import KINDS, noise, small
@@ -16,18 +15,17 @@ NOW = torch.tensor(0)
 MEAN, LOGVAR, SLOPE, CENTRE, IMAGE = 0.7, -0.4, 1.3, 0.2, 1.1
 
 
-class Centred(Prior):
+class Centred:
     """N(centre, 1), each code with a centre of its own."""
 
     def __init__(self, centre):
-        super().__init__(1)
         self.centre = centre
 
     def log_prob(self, z):
         return -0.5 * ((z - self.centre).square() + log(2 * pi)).sum(-1)
 
-    def draw(self, count, generator):
-        raise NotImplementedError
+    def kl(self, posterior):
+        return None
 
 
 def gradients(objective, noise):
@@ -79,7 +77,7 @@ def test_the_expected_gradient_is_that_of_iwae_with_less_variance():
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.get("network") != "ladder"], ids=str)
 def test_the_loss_and_the_gradients_of_decoder_and_prior_are_those_of_iwae(kind, images):
     found = []
     for made in (Dreg, Iwae):

@@ -177,7 +177,7 @@ def test_more_images_samples_and_weights_need_more(kind):
 def test_digits_in_colour_and_their_passes_are_counted_by_their_shape():
     model, shape = model_config(), (3, 128, 128)
     pixels = prod(shape)
-    few, many = (training_need(model, objective_config(), shape, count, CPU, 1) for count in (1000, 2000))
+    few, many = (training_need(model, objective_config(), config(), shape, count, CPU, 1) for count in (1000, 2000))
     assert many - few == 1000 * (pixels + 16)
     # parameters 14 times, of 1,000 test images at once the pixels, outputs and their terms
     parameters = 2 * 16 * pixels
@@ -191,11 +191,11 @@ def test_digits_in_colour_and_their_passes_are_counted_by_their_shape():
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_what_every_objective_needs_is_known_before_it_runs(name):
     model, made = model_config(), objective_config(name=name)
-    need = training_need(model, made, SHAPE, 5000, CPU, 5000)
-    assert need >= training_need(model, objective_config(), SHAPE, 5000, CPU, 5000)
+    need = training_need(model, made, config(), SHAPE, 5000, CPU, 5000)
+    assert need >= training_need(model, objective_config(), config(), SHAPE, 5000, CPU, 5000)
     if name == "factor":
         wide = objective_config(name=name, factor=FACTOR | {"hidden_dim": 2000})
-        assert training_need(model, wide, SHAPE, 5000, CPU, 1) > 4 * 14 * 2000**2
+        assert training_need(model, wide, config(), SHAPE, 5000, CPU, 1) > 4 * 14 * 2000**2
 
 
 def test_the_peak_counts_what_is_alive_at_one_moment():
