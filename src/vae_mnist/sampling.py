@@ -5,6 +5,7 @@ are left as they are.
 """
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from reprlib import repr as brief
 
 import torch
@@ -14,7 +15,7 @@ from .data.pixels import as_pixels
 from .errors import InputError
 from .models import VAE
 
-CHUNK = 4096  # decoder outputs at once
+CHUNK = 4096 * 28 * 28  # pixels of decoder outputs at once
 
 Labels = Tensor | Sequence[int] | int | None
 
@@ -62,7 +63,7 @@ def complete(model: VAE, top: Tensor, noise: Tensor, labels: Tensor | None = Non
         labels: (N,) int64, for a conditional model.
     """
     device, codes = _device(model), torch.empty(len(top), model.latent_dim)
-    for part in _parts(len(top)):
+    for part in _parts(model, len(top)):
         codes[part] = model.complete(top[part].to(device), _on(device, labels, part), noise[part].to(device))
     return codes
 
@@ -97,7 +98,7 @@ def decode(model: VAE, z: Tensor, labels: Labels = None) -> Tensor:
     """
     device, chosen = _device(model), class_labels(model, labels, len(z))
     images = torch.empty(len(z), *model.image_shape)  # filled piece by piece: joining needs twice the memory
-    for part in _parts(len(z)):
+    for part in _parts(model, len(z)):
         images[part] = model.decode(z[part].to(device), _on(device, chosen, part))
     return images
 
@@ -116,7 +117,7 @@ def encode(model: VAE, images: Tensor, labels: Tensor | None = None) -> tuple[Te
     """
     device = _device(model)
     mean, logvar = torch.empty(len(images), model.latent_dim), torch.empty(len(images), model.latent_dim)
-    for part in _parts(len(images)):
+    for part in _parts(model, len(images)):
         mean[part], logvar[part] = model.encode(as_pixels(images[part].to(device)), _on(device, labels, part))
     return mean, logvar
 
@@ -190,8 +191,14 @@ def _width(model: VAE, groups: int) -> int:
     return sum(model.groups[:groups])
 
 
-def _parts(count: int) -> Iterator[slice]:
-    return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
+def chunk_of(model: VAE) -> int:
+    """Decoder outputs that are computed at once."""
+    return max(1, CHUNK // prod(model.image_shape))
+
+
+def _parts(model: VAE, count: int) -> Iterator[slice]:
+    size = chunk_of(model)
+    return (slice(start, start + size) for start in range(0, count, size))
 
 
 def _on(device: torch.device, labels: Tensor | None, part: slice) -> Tensor | None:

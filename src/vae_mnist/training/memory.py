@@ -25,7 +25,7 @@ from ..errors import ConfigError
 from ..measures.bounds import BATCH_SIZE
 from ..models import VAE, Pass, build_model
 from ..objectives import Terms, build_objective
-from ..sampling import CHUNK
+from ..sampling import chunk_of
 
 # Bytes a parameter takes: weight, gradient and two moments of Adam; weight and moments again in a snapshot, in the
 # bytes of its file, and in the checkpoint gone on from; one for what the allocator keeps. An average of the weights is
@@ -118,7 +118,7 @@ def evaluation_need(model: VAE, count: int, samples: int, chunk_size: int) -> in
 def generation_need(model: VAE, count: int, shown: int) -> int:
     """Bytes that generating takes: a piece at work, a page, every digit and its code, and the file of them."""
     network = copy.deepcopy(model).to("meta")
-    piece = torch.empty(min(count, CHUNK), model.latent_dim, device="meta")
+    piece = torch.empty(min(count, chunk_of(model)), model.latent_dim, device="meta")
     with torch.no_grad():
         decoded = peak_bytes(lambda: network.decode(piece, torch.empty(len(piece), dtype=torch.int64, device="meta")))
     kept = 2 * 4 * count * (prod(model.image_shape) + model.latent_dim)

@@ -23,10 +23,13 @@ def build_optimizer(step: Step, config: TrainConfig, *, fused: bool) -> torch.op
         config: learning rate, Adam's decay rates, weight decay.
         fused: update all weights in one kernel, where the device has it.
     """
-    weights = list(step.model.parameters())
+    decayed: dict[bool, list[Tensor]] = {True: [], False: []}
+    for name, weight in step.model.named_parameters():
+        # Of layers only: biases, pseudo-inputs and the places of a mixture are not to be small.
+        decayed[weight.ndim > 1 and name.endswith(".weight")].append(weight)
     groups: list[dict[str, Any]] = [
-        {"params": [weight for weight in weights if weight.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [weight for weight in weights if weight.ndim <= 1]},  # biases and scales
+        {"params": decayed[True], "weight_decay": config.weight_decay},
+        {"params": decayed[False]},
     ]
     if own := list(step.objective.parameters()):
         groups.append({"params": own, **step.objective.optimizer_settings})

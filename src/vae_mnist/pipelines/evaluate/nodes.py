@@ -20,6 +20,7 @@ from ...measures.measured import Measured, Value
 from ...models import VAE, model_from_checkpoint
 from ...objectives import Elbo, objective_from_checkpoint
 from ...storage.checkpoints import Checkpoint, weights_digest
+from ...training.batches import TEST_BINARISATION_SEED
 from ...training.machine import resolve_machine
 from ...training.memory import check_memory, evaluation_need
 from ...training.resume import check_dataset
@@ -29,13 +30,14 @@ logger = logging.getLogger(__name__)
 Partitions = dict[str, Callable[[], Checkpoint]]
 
 NATS = "nats per image"
+BINARISED = "dynamically binarised"
 GREY = {"binary": "grey pixels as Bernoulli means", "grey": "grey pixels in [0, 1]", "levels": "8-bit grey pixels"}
 
 
 def measure_bounds(
     checkpoints: Partitions, test_digits: Digits, config: EvaluateConfig, train: TrainConfig
 ) -> list[Measured]:
-    """Test losses, and the importance-weighted bound on the likelihood.
+    """Test losses, on pixels as in training, and bounds on the likelihood, on pixels as `evaluate.binarisation` says.
 
     Args:
         checkpoints: oldest first.
@@ -57,20 +59,25 @@ def measure_bounds(
     check_memory("evaluate.chunk_size", rows, "decoder outputs", need, machine.device)
     which = f"{checkpoint.dataset.name}: {count:,} test images"
     spread = which if few == count else f"{checkpoint.dataset.name}: {few:,} of {count:,} test images, evenly spread"
-    kind = note = GREY[model.likelihood.pixels]
+    grey = checkpoint.settings["train.binarisation"] == "none"
+    kind = note = GREY[model.likelihood.pixels] if grey else BINARISED
+    tested = images if grey else binarise(images, TEST_BINARISATION_SEED)[0]
     facts: dict[str, Value] = {"epoch": checkpoint.epoch, "precision": machine.precision.name}
     with machine.measuring():
         objective = objective_from_checkpoint(checkpoint).to(machine.device)
-        losses = average_terms(model, objective, images.to(machine.device), labels, step=_steps(checkpoint))
+        losses = average_terms(model, objective, tested.to(machine.device), labels, step=_steps(checkpoint))
     described = {key: value for key, value in checkpoint.settings.items() if key.startswith("objective.")}
     data, settings = f"{which}, {kind}", facts | described
     loss = Measured(name="loss", value=losses.loss, unit=NATS, better="lower", data=data, settings=settings)
     measured = [loss, *_parts(losses, data, facts)]
     if binary:
         images, sha256 = binarise(images, config.seed)
-        kind, note = "dynamically binarised", f"dynamically binarised (sha256 of all {count:,}: {sha256[:12]}…)"
+        kind, note = BINARISED, f"{BINARISED} (sha256 of all {count:,}: {sha256[:12]}…)"
         data = f"{which}, {kind}"
         facts |= {"binarisation_seed": config.seed, "binarisation_sha256": sha256}
+    else:
+        kind = note = GREY[model.likelihood.pixels]
+    if binary and (grey or config.seed != TEST_BINARISATION_SEED):
         with machine.measuring():
             measured += _parts(average_terms(model, Elbo(), images.to(machine.device), labels), data, facts)
     sampling = {"samples": samples, "seed": config.seed, "chunk_size": config.chunk_size}

@@ -1,0 +1,132 @@
+"""A run of a conditional ladder on binarised digits in colour, through all pipelines."""
+
+import json
+from itertools import accumulate, pairwise
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from vae_mnist import load_model
+from vae_mnist.data.pixels import binarise
+from vae_mnist.measures.bounds import average_terms, importance_weighted
+from vae_mnist.measures.latents import posterior_statistics
+from vae_mnist.measures.measured import Measured
+from vae_mnist.objectives import Elbo
+from vae_mnist.plots import Caption, traversal_grid
+from vae_mnist.plots.pages import FOOTER, HEADER
+from vae_mnist.sampling import complete, decode
+
+from ..helpers.project import Project
+
+CHOICES = {
+    "model__network": "ladder",
+    "model__conditional": "true",
+    "train__binarisation": "dynamic",
+    "train__average": 0.9,
+    "train__epochs": 1,
+    "report__sample_side": 3,
+    "report__traversal_dims": 2,
+    "ingest__image_size": 32,
+    "ingest__channels": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    project = Project(tmp_path_factory.mktemp("ladder") / "project")
+    result = project.invoke(run="cl", **CHOICES)
+    assert result.exit_code == 0, result.output
+    return project
+
+
+@pytest.fixture(scope="module")
+def model(project):
+    return load_model(project.path("06_models", "cl", "vae_epoch_001.pt"))
+
+
+@pytest.fixture(scope="module")
+def digits(project):
+    return load_file(project.path("05_model_input", "test_digits.safetensors"))
+
+
+def measured(project, name):
+    content = json.loads(project.path("07_model_output", "cl", "metrics.json").read_text(encoding="utf-8"))
+    return [Measured(**each) for each in content if each["name"] == name]
+
+
+def test_losses_are_measured_on_pixels_as_in_training(project, model, digits):
+    (loss,) = measured(project, "loss")
+    images, _ = binarise(digits["images"], 0)
+    expected = average_terms(model, Elbo(), images, digits["labels"])
+    assert loss.value == pytest.approx(expected.loss, rel=1e-5)
+    assert loss.data.endswith("in colour: 1,000 test images, dynamically binarised")
+    (bound,) = measured(project, "neg_elbo")
+    assert bound.value == pytest.approx(expected.neg_elbo, rel=1e-5)
+
+
+def test_the_bound_is_given_the_labels(project, model, digits):
+    (bound,) = measured(project, "importance_weighted_nll")
+    images, _ = binarise(digits["images"], 0)
+    settings = {name: bound.settings[name] for name in ("samples", "seed", "chunk_size")}
+    assert bound.value == pytest.approx(importance_weighted(model, images, labels=digits["labels"], **settings).nll)
+
+
+def test_each_group_of_latents_is_measured(project, model, digits):
+    _, kl = posterior_statistics(model, digits["images"], digits["labels"])
+    expected = [float(group.sum()) for group in kl.split(list(model.groups))]
+    assert [each.value for each in measured(project, "kl_of_group")] == pytest.approx(expected, rel=1e-4)
+    assert len(measured(project, "kl_of_dimension")) == model.groups[0]
+
+
+def test_the_history_is_that_of_the_average(project, model, digits):
+    checkpoint = torch.load(project.path("06_models", "cl", "vae_epoch_001.pt"))
+    assert checkpoint["trained_state"].keys() == checkpoint["model_state"].keys()
+    images, _ = binarise(digits["images"], 0)
+    losses = average_terms(model, Elbo(), images, digits["labels"])
+    assert checkpoint["history"][0]["test_loss"] == pytest.approx(losses.loss, rel=1e-5)
+
+
+def test_samples_have_a_row_a_class(project):
+    with Image.open(project.path("08_reporting", "cl", "samples.png")) as picture:
+        assert picture.mode == "RGB"
+        assert picture.height > 10 * 64
+
+
+def test_the_report_shows_what_each_group_does(project, model):
+    folder = project.path("08_reporting", "cl", "groups")
+    assert sorted(path.name for path in folder.iterdir()) == ["one_changes.png", "top_changes.png", "top_stays.png"]
+    generator, rest = torch.Generator().manual_seed(0), model.latent_dim - model.groups[0]
+    with torch.no_grad():
+        tops = model.prior_now().draw(3, generator)
+    noises = torch.randn(3, rest, generator=generator)
+
+    def tiles(picture, tops, noises):
+        """The decoded images as the page has them, without its words."""
+        labels = torch.zeros(len(tops), dtype=torch.int64)
+        images = decode(model, complete(model, tops, noises, labels), labels)
+        caption = Caption("", "", "")
+        expected = np.asarray(traversal_grid(images, picture, caption))
+        return expected[HEADER:-FOOTER, 200:]
+
+    rows, columns = [0, 0, 0, 1, 1, 1, 2, 2, 2], [0, 1, 2] * 3
+    one = [tops[[0, 1, 2]], *[tops[[0, 0, 0]]] * 3]
+    starts = [0, *accumulate(model.groups[1:])]
+    changed = [noises[:1].repeat(3, 1) for _ in range(4)]
+    for group, (start, end) in enumerate(pairwise(starts), start=1):
+        changed[group][:, start:end] = noises[:, start:end]
+    names = [f"group {number}\n{size} latents" for number, size in enumerate(model.groups, start=1)]
+    for name, labels, top, noise in (
+        ("top_stays", ["1", "2", "3"], tops[rows], noises[columns]),
+        ("top_changes", ["1", "2", "3"], tops[columns], noises[rows]),
+        ("one_changes", names, torch.cat(one), torch.cat(changed)),
+    ):
+        with Image.open(folder / f"{name}.png") as picture:
+            found = np.asarray(picture)[HEADER:-FOOTER, 200:]
+        assert abs(found.astype(int) - tiles(labels, top, noise)).max() <= 1, name
+
+
+def test_a_model_with_one_group_has_no_such_pictures(finished):
+    assert not finished.path("08_reporting", "default", "groups").exists()
