@@ -8,13 +8,12 @@ import weakref
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from vae_mnist.pipelines.train import nodes
 from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
 
 from ..helpers.compare import same
-from ..helpers.project import LOSS_COLUMNS, ROOT, as_params
+from ..helpers.project import LOSS_COLUMNS, as_params
 
 
 def checkpoints(project, run="default"):
@@ -107,12 +106,6 @@ def test_a_preset_has_a_run_of_its_own(ingested):
     assert ingested.invoke("--env=fast", "--pipelines=train", settings).exit_code == 0
     assert checkpoints(ingested, "fast") == ["vae_epoch_001.pt"]
     assert len(checkpoints(ingested)) == 2
-
-
-def test_every_preset_names_its_own_run():
-    for folder in (ROOT / "conf").iterdir():
-        if folder.is_dir() and folder.name not in ("base", "local"):
-            assert yaml.safe_load((folder / "globals.yml").read_text())["run"] == folder.name
 
 
 def test_digits_that_are_not_those_of_the_data_card_are_refused(ingested):
