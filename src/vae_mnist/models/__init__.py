@@ -2,6 +2,7 @@
 
 from .build import build_model
 from .load import load_model, model_from_checkpoint
-from .vae import VAE, Pass
+from .result import Pass
+from .vae import VAE
 
 __all__ = ["VAE", "Pass", "build_model", "load_model", "model_from_checkpoint"]
