@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from datetime import datetime
 
 import pytest
 import torch
@@ -25,6 +26,8 @@ def test_a_record_says_what_was_run_where_and_how_it_ended(finished):
     assert (first["run"], first["pipelines"], first["selection"]) == ("default", ["__default__"], {})
     assert first["exit"] == "finished"
     assert first["started"] <= first["ended"]
+    seconds = (datetime.fromisoformat(first["ended"]) - datetime.fromisoformat(first["started"])).total_seconds()
+    assert 1 < first["cpu_seconds"] <= (seconds + 1) * os.cpu_count()
     assert first["data"] == {"title": card["title"], "sha256": card["sha256"]}
     assert first["parameters"]["train"].items() >= {"epochs": 2, "seed": 0}.items()
     assert set(first["parameters"]) >= {"ingest", "model", "objective", "train", "evaluate", "report", "run"}

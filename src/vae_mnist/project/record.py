@@ -51,6 +51,7 @@ class RunRecord(_Part):
     selection: dict[str, Any] = {}  # of their nodes; empty means all
     started: str
     ended: str | None = None
+    cpu_seconds: float | None = None  # process time of all threads, from start to end
     exit: str | None = None  # "finished", "stopped by …" or "failed: …"; None: still running, or killed
     code: Code
     parameters: dict[str, Any]

@@ -3,6 +3,7 @@
 import logging
 import threading
 from contextlib import ExitStack
+from time import process_time
 from typing import TYPE_CHECKING
 
 from kedro.io import DataCatalog, DatasetError
@@ -35,6 +36,7 @@ class OpenRun:
         self.thread = threading.current_thread()
         self.stop: KeyboardInterrupt | None = None  # raised as soon as something is saved
         self.record = record
+        self._cpu = process_time()
         self._catalog = catalog
         self._records: list[RunRecord] = []  # of earlier runs and of this one, once it has begun
         self._held = ExitStack()
@@ -84,6 +86,7 @@ class OpenRun:
         with self._held:
             if self._records:
                 self.record.ended, self.record.exit = now(), how
+                self.record.cpu_seconds = round(process_time() - self._cpu, 2)
                 try:
                     self._save()
                 except DatasetError as error:
