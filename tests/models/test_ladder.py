@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
+from vae_mnist import sample
 from vae_mnist.errors import ConfigError, InputError
 from vae_mnist.models.gaussian import DiagonalGaussian
 
@@ -142,3 +143,30 @@ def test_it_can_begin_with_the_mean_of_each_channel():
     with torch.no_grad():
         model.network.last.convolution.weight.zero_()
         torch.testing.assert_close(model.decode(torch.zeros(1, 4)).mean((0, 2, 3)), means)
+
+
+def test_a_posterior_is_written_in_units_of_its_prior(model, images):
+    """With constant differences the KL is the same whatever the prior: (d^2 + r - 1 - log r) / 2, r = e^stretch."""
+    difference, stretch = 0.7, -0.4
+    for level in model.network.levels:
+        for group in level:
+            with torch.no_grad():
+                group.difference.weight.zero_()
+                group.difference.bias[: group.latents] = difference
+                group.difference.bias[group.latents :] = stretch
+    result = model(images[:2], noise(model, 2))
+    logvar = 5 * torch.tanh(torch.tensor(stretch / 5))
+    expected = 0.5 * (difference**2 + logvar.exp() - 1 - logvar)
+    for kl, prior in zip(result.kls[1:], result.priors[1:], strict=True):
+        assert prior.logvar.std() > 0
+        torch.testing.assert_close(kl, expected.expand(kl.shape), rtol=1e-4, atol=1e-5)
+
+
+def test_at_temperature_zero_all_groups_are_at_their_means(model):
+    means = model.decode(torch.zeros(2, 4)).detach()
+    torch.testing.assert_close(sample(model, 2, temperature=0.0), means)
+    assert not torch.allclose(sample(model, 2, temperature=0.1), means)
+    lower = sample(model, 2, temperature=0.5, seed=3)
+    generator = torch.Generator().manual_seed(3)
+    top, rest = 0.5 * torch.randn(2, 4, generator=generator), torch.randn(2, 392, generator=generator)
+    torch.testing.assert_close(lower, model.decode(model.complete(top, noise=0.5 * rest)).detach())

@@ -99,6 +99,16 @@ def test_a_seed_names_the_draws():
         assert not torch.equal(first, other)
 
 
+def test_a_lower_temperature_narrows_the_noise_that_a_flow_turns_into_codes():
+    prior = disturbed(flow(4))
+    with torch.no_grad():
+        codes = prior.draw(5, torch.Generator().manual_seed(0), temperature=0.5)
+        noise = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+        for coupling in reversed(prior.couplings):
+            noise = _unshuffled(coupling.inverse(0.5 * noise if coupling is prior.couplings[-1] else noise))
+    torch.testing.assert_close(codes, noise)
+
+
 def test_a_flow_is_computed_in_float32_under_autocast():
     prior, z = disturbed(flow(4)), torch.randn(5, 4, generator=GENERATOR)
     with torch.autocast("cpu", torch.bfloat16):

@@ -7,7 +7,7 @@ import torch
 from vae_mnist.training.state import restore, snapshot
 
 from ..helpers.compare import same
-from ..helpers.models import objective_config
+from ..helpers.models import model_config, objective_config
 from ..helpers.training import CARD, begin, config, epochs, run, settings
 
 
@@ -35,6 +35,11 @@ def test_threads_that_start_together_do_not_mix_up_their_seeds(splits):
         thread.join()
     assert len(found) == 40
     assert all(same(state, expected[seed]) for seed, state in found)
+
+
+def test_pseudo_inputs_start_as_the_first_training_images(splits):
+    state = begin(splits, config(), model_config(prior="vamp"))
+    assert torch.equal(state.step.model.prior.pseudo_inputs, splits["train"]["images"][:5].float() / 255)
 
 
 def test_adams_numbers_are_those_of_the_parameters(splits):
