@@ -59,10 +59,15 @@ class Pass(NamedTuple):
     @property
     def rate(self) -> Tensor:
         """KL(q(z|x) || p(z)) over all groups, (B,) nats."""
-        first, *others = self.rates
-        return sum(others, start=first)
+        return total(self.rates)
 
     @property
     def log_weights(self) -> Tensor:
         """Log p(x, z) - log q(z|x), (S, B) nats (Burda et al. 2016, eq. 6)."""
         return (self.log_p - self.log_q).sum(-1) - self.nll
+
+
+def total(rates: tuple[Tensor, ...]) -> Tensor:
+    """The sum over groups of latents, (B,) nats."""
+    first, *others = rates
+    return sum(others, start=first)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..models import Pass
+from ..models.result import Pass, total
 from .terms import Objective, Terms
 
 
@@ -52,12 +52,13 @@ class Elbo(Objective):
         Raises:
             ConfigError: free bits with a prior whose KL has no closed form.
         """
-        distortion, rate = result.distortion, result.rate
-        counted = rate
+        distortion, rates = result.distortion, result.rates
+        counted = rate = total(rates)
         if self.capacity_gamma:
             counted = (rate - _risen(self.capacity, step, self.capacity_steps)).abs()
         elif self.free_bits:
-            counted = _parts_of_rate(result).clamp(min=self.free_bits).sum(1)
+            parts = _dimensions(result) if len(rates) == 1 else torch.stack(rates, dim=1)
+            counted = parts.clamp(min=self.free_bits).sum(1)
             if self.free_bits_steps:
                 counted = torch.where(step < self.free_bits_steps, counted, rate)
         return Terms(distortion + self.beta_at(step) * counted, distortion, rate, {})
@@ -67,10 +68,8 @@ class Elbo(Objective):
         return self.capacity_gamma or _risen(self.beta, step, self.kl_warmup_steps)
 
 
-def _parts_of_rate(result: Pass) -> Tensor:
-    """The rate of each latent dimension, or of each of several groups, (B, Z) or (B, G) nats."""
-    if len(result.rates) > 1:
-        return torch.stack(result.rates, dim=1)
+def _dimensions(result: Pass) -> Tensor:
+    """The rate of each latent dimension, (B, Z) nats."""
     if (kl := result.kl) is None:
         raise ConfigError("Elbo: free bits expect a prior whose KL has a closed form. Use a standard normal.")
     return kl
