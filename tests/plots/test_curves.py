@@ -54,12 +54,13 @@ def test_a_loss_that_is_not_the_plain_bound_is_drawn_beside_it(caption):
 
 
 def test_further_terms_of_an_objective_have_a_panel_each(caption):
-    losses = table(3, total_correlation=[3.0, 2.0, 1.0]).assign(train_gradient_norm=[5.0, 4.0, 3.0])
+    further = {"total_correlation": [3.0, 2.0, 1.0], "mutual_information": [5.0, 4.0, 3.0]}
+    losses = table(3, **further).assign(train_gradient_norm=[9.0, 9.0, 9.0])  # which is no loss
     figure, browser = loss_curves(losses, caption), interactive_loss_curves(losses, caption)
-    assert titles(figure)[3:] == ["Total correlation", "Gradient norm"]
-    assert [len(axes.lines) for axes in figure.axes[3:]] == [2, 1]
-    assert [note.text for note in browser.layout.annotations[3:5]] == ["Total correlation", "Gradient norm"]
-    assert list(browser.data[-1].y) == [5.0, 4.0, 3.0]
+    assert titles(figure)[3:] == ["Total correlation", "Mutual information"]
+    assert [len(axes.lines) for axes in figure.axes[3:]] == [2, 2]
+    assert [note.text for note in browser.layout.annotations[3:5]] == ["Total correlation", "Mutual information"]
+    assert list(browser.data[-1].y) == losses["test_mutual_information"].tolist()
     assert browser.data[-1].yaxis == "y5"
     assert "nats" not in browser.data[-1].hovertemplate
 
