@@ -27,6 +27,14 @@ from .operations import count_operations
 
 EPOCHS = 5
 PARAMS = {
+    # all that a checkpoint can hold: an average, a second player's weights, pseudo-inputs, a generator that draws pixels
+    "model__prior": "vamp",
+    "model__conditional": "true",
+    "objective__name": "factor",
+    "train__average": 0.9,
+    "train__clip_norm": 100.0,
+    "train__weight_decay": 0.01,
+    "train__binarisation": "dynamic",
     "train__epochs": EPOCHS,
     "train__batch_size": 100,
     "report__sample_side": 2,
