@@ -69,3 +69,13 @@ def test_a_damaged_data_card_is_named(ingested):
     assert result.exit_code == 1
     assert "data_card.json: name: missing." in result.output.partition("Error: ")[2]
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("pipelines", ["--pipelines=ingest,train", "--pipelines=train"])
+def test_a_network_with_more_levels_than_the_images_allow_is_refused_before_anything_is_made(finished, pipelines):
+    result = finished.invoke(pipelines, run="deep", model__network="residual", model__residual__patch=16)
+    assert result.exit_code == 1
+    assert "Error: model.residual.channels: 2 levels of cells of 16 x 16 pixels expect images of at least 33 x 33" in (
+        result.output
+    )
+    assert not finished.path("07_model_output", "deep").exists()

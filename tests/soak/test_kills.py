@@ -27,7 +27,7 @@ from .operations import count_operations
 
 EPOCHS = 5
 PARAMS = {
-    # all that a checkpoint can hold: an average, a second player's weights, pseudo-inputs, a generator that draws pixels
+    # all that a checkpoint can hold: an average, a second player's weights, pseudo-inputs, a generator of pixels
     "model__prior": "vamp",
     "model__conditional": "true",
     "objective__name": "factor",

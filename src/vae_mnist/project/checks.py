@@ -1,7 +1,7 @@
 """Checks before the first node."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -11,8 +11,9 @@ from kedro.io.data_catalog import SharedMemoryDataCatalog
 from kedro.pipeline import Pipeline
 
 from ..config.check import parameter_problems
+from ..config.model import ModelConfig
 from ..config.objective import ObjectiveConfig
-from ..config.parameters import TrainConfig
+from ..config.parameters import IngestConfig, TrainConfig
 from ..errors import ConfigError, DataError
 from .places import SHARED, location, shown
 
@@ -68,6 +69,27 @@ def check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
     for name in sorted(pipeline.inputs()):
         if not name.startswith("params:") and name in catalog and not catalog.exists(name):
             raise DataError(_missing(name, catalog))
+
+
+def check_model(pipeline: Pipeline, catalog: DataCatalog, parameters: Mapping[str, Any]) -> None:
+    """Refuse a model that cannot be built for images of the size that the run trains on.
+
+    Raises:
+        ConfigError: the images are too small for the network.
+        DataError: the data card is damaged.
+    """
+    if "params:model" not in pipeline.inputs():
+        return
+    import torch
+
+    from ..models import build_model
+
+    ingest = IngestConfig.model_validate(parameters["ingest"])
+    shape: Sequence[int] = (ingest.channels, ingest.image_size, ingest.image_size)
+    if "data_card" in pipeline.inputs():
+        shape = catalog.load("data_card").image_shape
+    with torch.device("meta"):  # no weights, and no generator moves
+        build_model(ModelConfig.model_validate(parameters["model"]), shape)
 
 
 def machine_of(pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[str, Any]:

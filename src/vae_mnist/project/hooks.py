@@ -11,7 +11,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
 from ..errors import RunInUseError
-from .checks import check_parameters, check_run, machine_of
+from .checks import check_model, check_parameters, check_run, machine_of
 from .closing import closing_words
 from .loading import ConfigLoader
 from .record import start_record
@@ -41,7 +41,7 @@ class ProjectHooks:
         """Refuse a run that cannot work or that another process is at; then begin its record.
 
         Raises:
-            ConfigError: the device, precision or runner is not available here.
+            ConfigError: device, precision or runner are not available here, or the images are too small for the model.
             DataError: an input is missing or damaged.
             RunInUseError: another process or thread works on a run.
             WriteError: the folders cannot be written to.
@@ -57,6 +57,7 @@ class ProjectHooks:
                 )
             self.end("stopped")  # in a notebook, an interrupted run ends without calling its hooks
             check_run(pipeline, catalog)
+            check_model(pipeline, catalog, parameters)
             facts = machine_of(pipeline, parameters)
             atexit.register(self.end, "stopped")
             self._run = OpenRun(start_record(run_params, parameters, facts), catalog)
