@@ -29,8 +29,8 @@ def cache(tmp_path_factory):
         yield
 
 
-def batch(digits, count, samples=1):
-    noise = torch.randn(samples, count, 4, generator=torch.Generator().manual_seed(0))
+def batch(digits, count, samples=1, noise_dim=4):
+    noise = torch.randn(samples, count, noise_dim, generator=torch.Generator().manual_seed(0))
     extra = torch.randn(count, 4, generator=torch.Generator().manual_seed(1))
     return Batch(digits["images"][:count].float() / 255, digits["labels"][:count], noise, count, extra)
 
@@ -67,7 +67,7 @@ def compare_compiled(splits, precision, name, **kind):
     for compiled in (False, True):
         plain = step(precision, objective_config(name=name), **kind)
         forward = Compiled(plain) if compiled else plain
-        terms = forward(batch(splits["train"], 100, plain.objective.samples), NOW)
+        terms = forward(batch(splits["train"], 100, plain.objective.samples, plain.model.noise_dim), NOW)
         terms.minimised.sum().backward()
         found.append([*(term.detach() for term in terms[:3]), *(weight.grad for weight in plain.parameters())])
     tolerance = 3e-2 if precision != "float32" else 1e-5 if name == "elbo" else 1e-4  # weights are exponentials

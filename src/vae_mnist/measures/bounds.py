@@ -14,6 +14,7 @@ from ..objectives import Objective, importance_weighted_nll
 # One noise for every epoch, run and machine: test losses compare.
 TEST_NOISE_SEED = 0
 BATCH_SIZE = 1000  # decoder outputs at once
+KEPT = 2**25  # bytes that glibc keeps for the next chunk, at most
 DRAWN = 2000  # posterior samples drawn at once, or a chunk if it is larger: smaller chunks have the same samples
 
 
@@ -99,7 +100,7 @@ def importance_weighted(
     check_some(images)
     # glibc keeps freed memory for the next chunk only up to the size of the largest block that was freed before, of at
     # most 32 MiB; else the system hands out cleared pages again and again, which takes a third of the time.
-    torch.empty(2**25 - 2**16, dtype=torch.uint8)
+    torch.empty(KEPT - 2**16, dtype=torch.uint8)
     generator = torch.Generator().manual_seed(seed)
     drawn = max(DRAWN, chunk_size)
     group = max(1, drawn // samples)

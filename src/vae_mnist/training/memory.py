@@ -22,7 +22,7 @@ from ..config.objective import ObjectiveConfig
 from ..config.parameters import TrainConfig
 from ..data.pixels import PART
 from ..errors import ConfigError
-from ..measures.bounds import BATCH_SIZE
+from ..measures.bounds import BATCH_SIZE, KEPT
 from ..models import VAE, Pass, build_model
 from ..objectives import Terms, build_objective
 from ..sampling import chunk_of
@@ -112,7 +112,7 @@ def evaluation_need(model: VAE, count: int, samples: int, chunk_size: int) -> in
     binarised = count * prod(shape) + min(count, PART) * _BINARISED * prod(shape)
     means = 2 * 4 * count * model.latent_dim  # and as squares for their variance
     weights = 4 * 4 * samples * images  # each, and what their logarithm and sum need
-    return means + binarised + weights + int(_SPARE * max(weighted, tested))
+    return means + binarised + weights + KEPT + int(_SPARE * max(weighted, tested))
 
 
 def generation_need(model: VAE, count: int, shown: int) -> int:
