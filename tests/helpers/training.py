@@ -17,9 +17,9 @@ CARD = card()
 
 def config(**changes):
     values = {
-        "epochs": 2, "batch_size": 100, "learning_rate": 1e-3, "schedule": "constant", "warmup_steps": 0,
-        "adam_beta1": 0.9, "adam_beta2": 0.999, "weight_decay": 0.0, "clip_norm": "none", "average": "none",
-        "binarisation": "none", "output_bias": "random", "precision": "float32", "device": "cpu",
+        "epochs": 2, "batch_size": 100, "optimizer": "adamw", "learning_rate": 1e-3, "schedule": "constant",
+        "warmup_steps": 0, "adam_beta1": 0.9, "adam_beta2": 0.999, "weight_decay": 0.0, "clip_norm": "none",
+        "average": "none", "binarisation": "none", "output_bias": "random", "precision": "float32", "device": "cpu",
         "seed": 0, "resume": True, "keep": "all", "threads": 1, "compile": False,
     }  # fmt: skip
     return TrainConfig(**(values | changes))

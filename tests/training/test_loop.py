@@ -115,7 +115,7 @@ WARMUP = objective_config(elbo=PLAIN | {"kl_warmup_steps": 15})
 OTHERS = [WARMUP, *(objective_config(name=name) for name in ("total_correlation", "factor", "dreg"))]
 HALF = [({}, ELBO, {"precision": precision}) for precision in ("bfloat16", "float16")]
 SCHEDULE = {"schedule": "cosine", "warmup_steps": 7, "adam_beta1": 0.8, "adam_beta2": 0.99, "output_bias": "data"}
-OPTIONS = {"weight_decay": 0.1, "clip_norm": 5.0, "average": 0.9, "binarisation": "dynamic"}
+OPTIONS = {"optimizer": "muon", "weight_decay": 0.1, "clip_norm": 5.0, "average": 0.9, "binarisation": "dynamic"}
 
 
 @pytest.mark.parametrize(

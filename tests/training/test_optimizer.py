@@ -1,4 +1,4 @@
-"""AdamW, held against steps computed by hand."""
+"""AdamW and Muon, held against steps computed by hand."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torch import nn
 
 from vae_mnist.objectives import Elbo
 from vae_mnist.training.machine import resolve_precision
+from vae_mnist.training.muon import MOMENTUM, orthogonalised
 from vae_mnist.training.optimizer import build_optimizer
 from vae_mnist.training.state import TrainingState
 from vae_mnist.training.step import Step
@@ -26,8 +27,8 @@ class Judged(Elbo):
         disturbed(self.judge)
 
 
-def state_with(cfg, settings=None):
-    step = Step(small(), Elbo() if settings is None else Judged(settings), resolve_precision("float32", CPU))
+def state_with(cfg, settings=None, model=None):
+    step = Step(model or small(), Elbo() if settings is None else Judged(settings), resolve_precision("float32", CPU))
     optimizer = build_optimizer(step, cfg, fused=True)
     scaler, generator = torch.amp.GradScaler("cpu", enabled=False), torch.Generator()
     return TrainingState(step, (model_config(), objective_config()), optimizer, scaler, generator)
@@ -109,3 +110,61 @@ def test_every_weight_is_in_one_group():
     groups = [id(weight) for group in state.optimizer.param_groups for weight in group["params"]]
     assert len(groups) == len(set(groups))
     assert set(groups) == {id(weight) for weight in state.step.parameters()}
+
+
+LARGE = {"encoder.2", "encoder.5", "posterior", "decoder.0", "decoder.2", "decoder.5"}  # at least 16 x 16
+
+
+CONV = {"channels": [4, 20], "hidden_dim": 16}
+
+
+def test_muon_is_torchs_for_large_matrices_and_adamw_for_the_rest():
+    cfg = config(optimizer="muon", learning_rate=0.01, adam_beta1=0.8, adam_beta2=0.9, weight_decay=2.0)
+    state = state_with(cfg, {"lr": 0.1}, small(network="conv", latent_dim=20, conv=CONV))
+    weights = dict(state.step.named_parameters())
+    large = [f"model.network.{name}.weight" for name in sorted(LARGE)]
+    assert [id(weight) for weight in state.optimizer.param_groups[-1]["params"]] == [
+        id(weight) for name, weight in weights.items() if name in large
+    ]
+    twins = {name: nn.Parameter(weights[name].detach().flatten(1).clone()) for name in large}
+    muon = torch.optim.Muon(
+        twins.values(), lr=0.01, weight_decay=2.0, momentum=MOMENTUM, adjust_lr_fn="match_rms_adamw"
+    )
+    give_gradients(state)
+    rest = {name: weight.grad.double() for name, weight in weights.items() if name not in large}
+    layers = {name for name in rest if "judge" not in name and weights[name].ndim > 1}
+    expected = {}
+    for name, gradient in rest.items():
+        own = (0.1 if "judge" in name else 0.01), (0.8, 0.9)
+        expected |= by_hand({name: copies(state)[name]}, {name: gradient}, *own, lambda w, d=2.0 * (name in layers): d)
+    before = copies(state)
+    for number in (1, 2, 3):
+        give_gradients(state)
+        for name, twin in twins.items():
+            twin.grad = weights[name].grad.flatten(1).clone()
+        state.update(cfg, 1.0, number)
+        muon.step()
+    for name, weight in copies(state).items():
+        if name in large:  # both compute with the 8 bits of bfloat16
+            way, wrong = weight - before[name], weight.flatten(1) - twins[name].double()
+            assert wrong.norm() < 0.03 * way.norm(), name
+        else:
+            torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
+    assert state.updates == 3
+
+
+@pytest.mark.parametrize("shape", [(2, 20, 70), (3, 70, 20), (1, 32, 32)])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_orthogonalised_matrices_turn_every_direction_by_the_same_length(shape, scale):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    found = orthogonalised(scale * matrices).double()
+    left, singular, right = torch.linalg.svd(matrices.double(), full_matrices=False)
+    lengths = torch.linalg.svdvals(found)
+    seen = singular / torch.linalg.matrix_norm(matrices)[:, None] > 0.02  # smaller ones do not come to 1 in five times
+    assert ((lengths > 0.6) & (lengths < 1.3))[seen].all()
+    inside = (left.mT @ found @ right.mT).diagonal(dim1=1, dim2=2)
+    assert ((inside > 0.6) & (inside < 1.3))[seen].all()
+
+
+def test_a_matrix_of_zeros_stays_one():
+    assert torch.equal(orthogonalised(torch.zeros(1, 16, 20)), torch.zeros(1, 16, 20))

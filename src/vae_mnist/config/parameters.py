@@ -26,6 +26,7 @@ class TrainConfig(ParameterGroup):
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)]
     batch_size: Annotated[int, Field(ge=1, le=1_048_576)]
+    optimizer: Literal["adamw", "muon"]
     learning_rate: Annotated[float, Field(gt=0.0, le=10.0)]
     schedule: Literal["constant", "linear", "cosine"]
     warmup_steps: Annotated[int, Field(ge=0, le=10**9)]

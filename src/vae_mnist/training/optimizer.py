@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101): its groups of weights, and the check of a saved state."""
+"""AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101) or Muon: groups of weights, and the check of a saved state."""
 
 from collections.abc import Mapping
 from reprlib import repr as brief
@@ -10,31 +10,41 @@ from torch import Tensor
 from ..config.parameters import TrainConfig
 from ..errors import CheckpointError
 from ..models.load import check_tensors
+from .muon import Muon
 from .step import Step
+
+_SIDE = 16  # rows and columns that a matrix must have to be orthogonalised: a few rows are so nearly, anyhow
 
 
 def build_optimizer(step: Step, config: TrainConfig, *, fused: bool) -> torch.optim.AdamW:
-    """The optimizer of a step's weights, in groups: decayed, not decayed, and the objective's own.
+    """The optimizer of a step's weights, in groups: of layers, other ones, and the objective's own.
 
     Each group keeps its learning rate at the schedule's full height as `initial_lr`, as PyTorch's schedulers do.
 
     Args:
         step: model and objective.
-        config: learning rate, Adam's decay rates, weight decay.
+        config: optimizer, learning rate, Adam's decay rates, weight decay.
         fused: update all weights in one kernel, where the device has it.
     """
-    decayed: dict[bool, list[Tensor]] = {True: [], False: []}
+    matrices, layers, others = [], [], []
     for name, weight in step.model.named_parameters():
-        # Of layers only: biases, pseudo-inputs and the places of a mixture are not to be small.
-        decayed[weight.ndim > 1 and name.endswith(".weight")].append(weight)
-    groups: list[dict[str, Any]] = [
-        {"params": decayed[True], "weight_decay": config.weight_decay},
-        {"params": decayed[False]},
-    ]
+        # Decay is for layers: biases, pseudo-inputs and the places of a mixture are not to be small.
+        if weight.ndim == 1 or not name.endswith(".weight"):
+            others.append(weight)
+        elif config.optimizer == "muon" and min(weight.flatten(1).shape) >= _SIDE:
+            matrices.append(weight)
+        else:
+            layers.append(weight)
+    groups: list[dict[str, Any]] = [{"params": layers, "weight_decay": config.weight_decay}, {"params": others}]
     if own := list(step.objective.parameters()):
         groups.append({"params": own, **step.objective.optimizer_settings})
     betas = (config.adam_beta1, config.adam_beta2)
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, weight_decay=0.0, fused=fused)
+    make: type[torch.optim.AdamW] = torch.optim.AdamW
+    if config.optimizer == "muon":
+        make = Muon
+        groups = [group | {"orthogonal": False} for group in groups]
+        groups.append({"params": matrices, "weight_decay": config.weight_decay, "orthogonal": True})
+    optimizer = make(groups, lr=config.learning_rate, betas=betas, weight_decay=0.0, fused=fused)
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer
@@ -55,11 +65,11 @@ def check_optimizer(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) 
             value = list(expected[key]) if isinstance(expected[key], tuple) else expected[key]
             if found[key] != value:
                 raise CheckpointError(f"optimizer: expected {key} {value}, found {brief(found[key])}.")
-    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-    wanted = {
-        index: {"step": torch.tensor(0.0), "exp_avg": parameter, "exp_avg_sq": parameter}
-        for index, parameter in enumerate(parameters)
-    }
+    wanted: dict[int, dict[str, Tensor]] = {}
+    for group in optimizer.param_groups:
+        moments = ("momentum",) if group.get("orthogonal") else ("exp_avg", "exp_avg_sq")
+        for parameter in group["params"]:
+            wanted[len(wanted)] = {"step": torch.tensor(0.0)} | dict.fromkeys(moments, parameter)
     if saved["state"]:  # nothing where float16 has skipped every step so far
         check_tensors(_named(wanted), _named(saved["state"]))
 
