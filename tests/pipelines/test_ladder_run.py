@@ -1,6 +1,7 @@
 """A run of a conditional ladder on binarised digits in colour, through all pipelines."""
 
 import json
+import shutil
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -130,3 +131,12 @@ def test_the_report_shows_what_each_group_does(project, model):
 
 def test_a_model_with_one_group_has_no_such_pictures(finished):
     assert not finished.path("08_reporting", "default", "groups").exists()
+
+
+def test_colours_are_not_called_grey(project):
+    shutil.copytree(project.path("06_models", "cl"), project.path("06_models", "whole"))
+    whole = {"run": "whole", "evaluate__binarisation": "none"}
+    assert project.invoke("--pipelines=evaluate", **(CHOICES | whole)).exit_code == 0
+    content = json.loads(project.path("07_model_output", "whole", "metrics.json").read_text(encoding="utf-8"))
+    (bound,) = [Measured(**each) for each in content if each["name"] == "importance_weighted_nll"]
+    assert bound.data.endswith("in colour: 1,000 test images, colour pixels as Bernoulli means")

@@ -31,7 +31,7 @@ Partitions = dict[str, Callable[[], Checkpoint]]
 
 NATS = "nats per image"
 BINARISED = "dynamically binarised"
-GREY = {"binary": "grey pixels as Bernoulli means", "grey": "grey pixels in [0, 1]", "levels": "8-bit grey pixels"}
+AS_THEY_ARE = {"binary": "{} pixels as Bernoulli means", "grey": "{} pixels in [0, 1]", "levels": "8-bit {} pixels"}
 
 
 def measure_bounds(
@@ -60,7 +60,7 @@ def measure_bounds(
     which = f"{checkpoint.dataset.name}: {count:,} test images"
     spread = which if few == count else f"{checkpoint.dataset.name}: {few:,} of {count:,} test images, evenly spread"
     grey = checkpoint.settings["train.binarisation"] == "none"
-    kind = note = GREY[model.likelihood.pixels] if grey else BINARISED
+    kind = note = _as_they_are(model) if grey else BINARISED
     tested = images if grey else binarise(images, TEST_BINARISATION_SEED)[0]
     facts: dict[str, Value] = {"epoch": checkpoint.epoch, "precision": machine.precision.name}
     with machine.measuring():
@@ -76,7 +76,7 @@ def measure_bounds(
         data = f"{which}, {kind}"
         facts |= {"binarisation_seed": config.seed, "binarisation_sha256": sha256}
     else:
-        kind = note = GREY[model.likelihood.pixels]
+        kind = note = _as_they_are(model)
     if binary and (grey or config.seed != TEST_BINARISATION_SEED):
         with machine.measuring():
             measured += _parts(average_terms(model, Elbo(), images.to(machine.device), labels), data, facts)
@@ -190,7 +190,7 @@ def measure_decomposition(
             standard_error=part.standard_error,
             unit=NATS,
             better=None,
-            data=f"{checkpoint.dataset.name}: {len(images):,} evenly spread test images, grey pixels",
+            data=f"{checkpoint.dataset.name}: {len(images):,} evenly spread test images, {_colours(model)} pixels",
             settings={"epoch": checkpoint.epoch, "precision": machine.precision.name, "seed": config.seed},
         )
         for name, part in parts._asdict().items()
@@ -215,6 +215,15 @@ def _binarises(config: EvaluateConfig, model: VAE) -> bool:
             "dynamic. Use --params=evaluate.binarisation=auto."
         )
     return binary and config.binarisation != "none"
+
+
+def _as_they_are(model: VAE) -> str:
+    """What pixels are that are not binarised."""
+    return AS_THEY_ARE[model.likelihood.pixels].format(_colours(model))
+
+
+def _colours(model: VAE) -> str:
+    return "grey" if model.image_shape[0] == 1 else "colour"
 
 
 def _bits(bound: Measured, dimensions: int) -> Measured:
