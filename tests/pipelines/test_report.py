@@ -179,7 +179,7 @@ def test_the_table_follows_the_names_of_likelihood_and_objective(checkpoint_path
     assert card["columns"]["nll"] == "distortion -log p(x|z) of the gaussian likelihood, summed over pixels"
     assert card["columns"]["total_correlation"].startswith("further term of the objective iwae")
     assert "bce" not in str(card)
-    assert "density of grey values (Gaussian with one learned scale)" in card["note"]
+    assert "density of pixel values (Gaussian with one learned scale)" in card["note"]
     assert table["test_total_correlation"].tolist() == [1.2346] * 2
 
 

@@ -19,8 +19,8 @@ class ContinuousBernoulli:
     outputs = 1
     pixels: Pixels = "grey"
     words = (
-        "nats per image, a density of grey values in [0, 1] (continuous Bernoulli), which may be negative and does not "
-        "compare with probabilities of binarised or 8-bit pixels"
+        "nats per image, a density of pixel values in [0, 1] (continuous Bernoulli), which may be negative and does "
+        "not compare with probabilities of binarised or 8-bit pixels"
     )
 
     def nll(self, outputs: Tensor, images: Tensor) -> Tensor:

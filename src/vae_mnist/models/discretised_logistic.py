@@ -21,7 +21,7 @@ class DiscretisedLogistic:
     outputs = 2
     pixels: Pixels = "levels"
     words = (
-        "nats per image, probabilities of 8-bit grey pixels (discretised logistic): an upper bound on the NLL of the "
+        "nats per image, probabilities of 8-bit pixels (discretised logistic): an upper bound on the NLL of the "
         "images as they are stored"
     )
 

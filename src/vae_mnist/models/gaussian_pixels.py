@@ -20,7 +20,7 @@ class GaussianPixels(nn.Module):
     outputs = 1
     pixels: Pixels = "grey"
     words = (
-        "nats per image, a density of grey values (Gaussian with one learned scale), which may be negative and does "
+        "nats per image, a density of pixel values (Gaussian with one learned scale), which may be negative and does "
         "not compare with probabilities of binarised or 8-bit pixels"
     )
 
