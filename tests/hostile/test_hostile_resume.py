@@ -54,6 +54,21 @@ def test_training_does_not_go_on_from_what_it_does_not_write(splits, checkpoint,
     assert re.fullmatch("epoch 1 cannot be resumed: .* Start over with --params=train.resume=false.", str(caught.value))
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("optimizer_state/param_groups/2/orthogonal", False, "expected orthogonal True, found False"),
+        ("optimizer_state/state/7/momentum", ..., "'momentum of parameter 7': expected .* found no such tensor"),
+        ("optimizer_state/state/7/momentum", torch.zeros(9), r"parameter 7': expected \(784, 16\) .*, found \(9,\)"),
+    ],
+)
+def test_muon_does_not_go_on_from_what_it_does_not_write(splits, key, value, text):
+    checkpoint = training.run(splits, training.config(epochs=1, optimizer="muon"))[-1]
+    other = Checkpoint(**changed(dict(checkpoint), key, value))
+    with pytest.raises(CheckpointError, match=text):
+        training.run(splits, training.config(epochs=2, optimizer="muon"), checkpoint=other)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A project with a run 'unbroken' of three epochs; tests copy that run."""

@@ -33,6 +33,7 @@ PARAMS = {
     "objective__name": "factor",
     "train__average": 0.9,
     "train__clip_norm": 100.0,
+    "train__optimizer": "muon",
     "train__weight_decay": 0.01,
     "train__binarisation": "dynamic",
     "train__epochs": EPOCHS,
