@@ -34,8 +34,8 @@ def state_with(cfg, settings=None, model=None):
     return TrainingState(step, (model_config(), objective_config()), optimizer, scaler, generator)
 
 
-def give_gradients(state):
-    generator = torch.Generator().manual_seed(0)
+def give_gradients(state, seed=0):
+    generator = torch.Generator().manual_seed(seed)
     for weight in state.step.parameters():
         weight.grad = torch.randn(weight.shape, generator=generator)
 
@@ -115,7 +115,7 @@ def test_every_weight_is_in_one_group():
 LARGE = {"encoder.2", "encoder.5", "posterior", "decoder.0", "decoder.2", "decoder.5"}  # at least 16 x 16
 
 
-CONV = {"channels": [4, 20], "hidden_dim": 16}
+CONV = {"channels": [15, 20], "hidden_dim": 16}
 
 
 def test_muon_is_torchs_for_large_matrices_and_adamw_for_the_rest():
@@ -139,7 +139,9 @@ def test_muon_is_torchs_for_large_matrices_and_adamw_for_the_rest():
         expected |= by_hand({name: copies(state)[name]}, {name: gradient}, *own, lambda w, d=2.0 * (name in layers): d)
     before = copies(state)
     for number in (1, 2, 3):
-        give_gradients(state)
+        give_gradients(state, seed=number)
+        for name, gradient in rest.items():  # one for all steps, as `by_hand` has it
+            weights[name].grad = gradient.float()
         for name, twin in twins.items():
             twin.grad = weights[name].grad.flatten(1).clone()
         state.update(cfg, 1.0, number)
@@ -150,7 +152,36 @@ def test_muon_is_torchs_for_large_matrices_and_adamw_for_the_rest():
             assert wrong.norm() < 0.03 * way.norm(), name
         else:
             torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
-    assert state.updates == 3
+    assert {int(moments["step"]) for moments in state.optimizer.state.values()} == {3}
+
+
+def test_a_scaler_divides_the_gradients_before_muons_momentum():
+    cfg = config(optimizer="muon", learning_rate=0.01)
+    plain, scaled = (state_with(cfg, model=small(network="conv", latent_dim=20, conv=CONV)) for _ in range(2))
+    scaled.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1)  # doubles after each step
+    for number in (1, 2):
+        give_gradients(plain, seed=number)
+        give_gradients(scaled, seed=number)
+        scale = scaled.scaler.scale(torch.ones(()))
+        for weight in scaled.step.parameters():
+            weight.grad *= scale
+        plain.update(cfg, 1.0, number)
+        scaled.update(cfg, 1.0, number)
+    expected = copies(plain)
+    for name, weight in copies(scaled).items():
+        torch.testing.assert_close(weight, expected[name], rtol=0, atol=1e-6)
+
+
+def test_muon_takes_no_step_where_the_scaler_finds_an_infinite_gradient():
+    cfg = config(optimizer="muon")
+    state = state_with(cfg)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    state.scaler.scale(torch.ones(()))
+    before = copies(state)
+    give_gradients(state)
+    next(state.step.parameters()).grad[0] = float("inf")
+    state.update(cfg, 1.0, 1)
+    assert all(torch.equal(weight, before[name]) for name, weight in copies(state).items())
 
 
 @pytest.mark.parametrize("shape", [(2, 20, 70), (3, 70, 20), (1, 32, 32)])

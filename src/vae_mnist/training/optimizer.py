@@ -13,7 +13,7 @@ from ..models.load import check_tensors
 from .muon import Muon
 from .step import Step
 
-_SIDE = 16  # rows and columns that a matrix must have to be orthogonalised: a few rows are so nearly, anyhow
+_SIDE = 16  # rows and columns from which Muon takes a matrix
 
 
 def build_optimizer(step: Step, config: TrainConfig, *, fused: bool) -> torch.optim.AdamW:
@@ -29,7 +29,7 @@ def build_optimizer(step: Step, config: TrainConfig, *, fused: bool) -> torch.op
     matrices, layers, others = [], [], []
     for name, weight in step.model.named_parameters():
         # Decay is for layers: biases, pseudo-inputs and the places of a mixture are not to be small.
-        if weight.ndim == 1 or not name.endswith(".weight"):
+        if weight.ndim in (0, 1) or not name.endswith(".weight"):
             others.append(weight)
         elif config.optimizer == "muon" and min(weight.flatten(1).shape) >= _SIDE:
             matrices.append(weight)
