@@ -1,8 +1,10 @@
 """Types and ranges of the real parameters."""
 
 import copy
+import re
 
 import pytest
+import yaml
 
 from vae_mnist.config.check import problems_in
 from vae_mnist.config.parameters import Parameters
@@ -62,7 +64,7 @@ def test_binarised_pixels_with_a_likelihood_of_grey_values_are_refused(parameter
     assert problems_in(parameters | {"evaluate": evaluate | {"binarisation": "dynamic"}}) == []
     assert problems_in(parameters | {"model": model, "evaluate": evaluate | {"binarisation": "dynamic"}}) == [
         f"evaluate.binarisation: expected auto or none with model.likelihood={likelihood}, got dynamic. "
-        "That likelihood is one of grey values. Use --params=evaluate.binarisation=auto."
+        "That likelihood is one of grey values. Nearest: evaluate.binarisation=auto."
     ]
 
 
@@ -97,14 +99,17 @@ CAPACITY = {"objective__elbo__capacity_gamma": 9.0}
         (TC | FLOW, "model.prior: expected normal with objective.name=total_correlation, got flow. "),
         (FLOW | {"evaluate__decomposition_images": 10}, "evaluate.decomposition_images: expected 0 with model.network="
          "mlp and model.prior=flow, got 10. "),
+        (FLOW | {"model__latent_dim": 1}, "model.latent_dim: expected at least 2 with model.prior=flow, got 1. "),
         (TC | {"train__batch_size": 1}, "train.batch_size: expected at least 2 with objective.name=total_correlation"),
         (DREG | {"train__compile": True}, "train.compile: expected false with objective.name=dreg, got true. "),
     ],
     ids=str,
 )  # fmt: skip
-def test_choices_that_do_not_go_together_are_refused(parameters, changes, line):
+def test_choices_that_do_not_go_together_are_refused_with_the_nearest_that_do(parameters, changes, line):
     (found,) = together(parameters, **changes)
     assert found.startswith(line)
+    key, value = re.search(r"Nearest: ([a-z._]+)=([\w.]*\w)", found).groups()
+    assert together(parameters, **(changes | {key.replace(".", "__"): yaml.safe_load(value)})) == []
 
 
 @pytest.mark.parametrize(

@@ -93,5 +93,7 @@ class ModelConfig(ParameterGroup):
     @model_validator(mode="after")
     def _a_flow_couples_two_halves(self) -> Self:
         if self.prior == "flow" and self.latent_dim == 1:
-            raise ValueError("model.latent_dim: expected at least 2 with model.prior=flow, got 1.")
+            raise ValueError(
+                "model.latent_dim: expected at least 2 with model.prior=flow, got 1. Nearest: model.latent_dim=2."
+            )
         return self

@@ -55,7 +55,7 @@ class ObjectiveConfig(ParameterGroup):
         if self.name not in ("elbo", "total_correlation") and self.beta != 1:
             raise ValueError(
                 f"objective.beta: expected 1.0 with objective.name={self.name}, got {self.beta:g}. It weighs a term "
-                "of elbo and total_correlation only."
+                "of elbo and total_correlation only. Nearest: objective.name=elbo."
             )
         return self
 
@@ -66,6 +66,6 @@ class ObjectiveConfig(ParameterGroup):
             raise ValueError(
                 "objective: expected beta=1.0, elbo.kl_warmup_steps=0 and elbo.free_bits=0.0 with "
                 f"elbo.capacity_gamma={gamma:g}, got {self.beta:g}, {warmup} and {free:g}. The capacity alone acts on "
-                "the rate; elbo.capacity_gamma=0.0 turns it off."
+                "the rate. Nearest: objective.elbo.capacity_gamma=0.0, which turns it off."
             )
         return self

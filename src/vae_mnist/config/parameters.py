@@ -140,7 +140,7 @@ class Parameters(Locations):
         if self.evaluate.binarisation == "dynamic" and self.model.likelihood != "bernoulli":
             raise ValueError(
                 f"evaluate.binarisation: expected auto or none with model.likelihood={self.model.likelihood}, got "
-                "dynamic. That likelihood is one of grey values. Use --params=evaluate.binarisation=auto."
+                "dynamic. That likelihood is one of grey values. Nearest: evaluate.binarisation=auto."
             )
         return self
 
@@ -176,7 +176,8 @@ class Parameters(Locations):
         if images and (prior != "normal" or self.model.network in SEVERAL_GROUPS):
             raise ValueError(
                 f"evaluate.decomposition_images: expected 0 with model.network={self.model.network} and model.prior="
-                f"{prior}, got {images}. The parts of the rate need latents of one group, and model.prior=normal."
+                f"{prior}, got {images}. The parts of the rate need latents of one group, and model.prior=normal. "
+                "Nearest: evaluate.decomposition_images=0."
             )
         return self
 
@@ -188,7 +189,8 @@ class Parameters(Locations):
             if value and self.objective.name == "elbo" and prior != "normal" and not groups:
                 raise ValueError(
                     f"objective.elbo.{key}: expected 0 with model.prior={prior}, got {value:g}. It bounds the KL of "
-                    "each image, for which that prior has no closed form. Nearest: objective.elbo.kl_warmup_steps."
+                    "each image, for which that prior has no closed form. Nearest: model.prior=normal; or use "
+                    "objective.elbo.kl_warmup_steps in its place."
                 )
         return self
 
@@ -197,7 +199,8 @@ class Parameters(Locations):
         name = self.objective.name
         if self.objective.whole_batch and self.train.batch_size == 1:
             raise ValueError(
-                f"train.batch_size: expected at least 2 with objective.name={name}, which compares images, got 1."
+                f"train.batch_size: expected at least 2 with objective.name={name}, which compares images, got 1. "
+                "Nearest: train.batch_size=2."
             )
         if name == "dreg" and self.train.compile:
             raise ValueError(
