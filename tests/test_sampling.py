@@ -68,7 +68,7 @@ def test_one_step_is_no_interpolation(model):
 
 @pytest.mark.parametrize(("z1", "z2", "which"), [((2, 4), (1, 4), "z1"), ((1, 4), (1, 5), "z2")])
 def test_ends_of_another_shape_are_refused(model, z1, z2, which):
-    with pytest.raises(InputError, match=rf"expected {which} of shape \(1, 4\) or \(4,\)"):
+    with pytest.raises(InputError, match=rf"interpolate: {which}: expected shape \(1, 4\) or \(4,\)"):
         interpolate(model, torch.zeros(z1), torch.zeros(z2))
 
 
@@ -95,6 +95,18 @@ def test_traversal_changes_one_dimension_at_a_time(model):
     assert images.shape == (4, 1, 28, 28)
     torch.testing.assert_close(images[1:2], model.decode(torch.tensor([[0.0, 1.0, 5.0, 3.0]])).detach())
     torch.testing.assert_close(images[2:3], model.decode(torch.tensor([[-1.0, 1.0, 2.0, 3.0]])).detach())
+
+
+@pytest.mark.parametrize("dimensions", [[4], [0, -1]])
+def test_a_traversal_of_dimensions_that_do_not_exist_is_refused(model, dimensions):
+    with pytest.raises(InputError, match=r"traverse: expected dimensions of 0 to 3, got \["):
+        traverse(model, torch.zeros(1, 4), dimensions, torch.zeros(2))
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (1, 9), (3,)])
+def test_a_traversal_of_another_shape_is_refused(model, shape):
+    with pytest.raises(InputError, match=r"traverse: z: expected shape \(1, 4\) or \(4,\), got "):
+        traverse(model, torch.zeros(shape), [0], torch.zeros(2))
 
 
 def test_the_mode_of_the_model_is_left_alone(model, images):

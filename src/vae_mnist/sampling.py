@@ -34,7 +34,7 @@ def sample(model: VAE, count: int, *, labels: Labels = None, seed: int = 0, temp
     Raises:
         InputError: count below 1, a negative temperature, or labels that do not fit.
     """
-    chosen = class_labels(model, labels, count)
+    chosen = class_labels(model, labels, count, by_turns=True)
     codes = prior_codes(model, count, labels=chosen, seed=seed, temperature=temperature)
     return decode(model, codes, chosen)
 
@@ -49,7 +49,7 @@ def prior_codes(model: VAE, count: int, *, labels: Labels = None, seed: int = 0,
     generator = torch.Generator().manual_seed(seed)
     top = model.prior_now().draw(count, generator, temperature).cpu()
     noise = temperature * torch.randn(count, model.latent_dim - top.shape[1], generator=generator)
-    return complete(model, top, noise, class_labels(model, labels, count))
+    return complete(model, top, noise, class_labels(model, labels, count, by_turns=True))
 
 
 @torch.no_grad()
@@ -68,18 +68,29 @@ def complete(model: VAE, top: Tensor, noise: Tensor, labels: Tensor | None = Non
     return codes
 
 
-def class_labels(model: VAE, labels: Labels, count: int) -> Tensor | None:
+def class_labels(model: VAE, labels: Labels, count: int, *, by_turns: bool = False) -> Tensor | None:
     """Labels (count,) int64 on the CPU for a conditional model, None for others; see `sample`.
 
+    Args:
+        model: any.
+        labels: count of 0..K-1, or one for all.
+        count: how many are needed.
+        by_turns: whether None means each class in turn.
+
     Raises:
-        InputError: labels for a model that takes none, of another number, or of no class.
+        InputError: labels for a model that takes none; none for one that does; of another number, or of no class.
     """
     if not model.classes:
         if labels is not None:
             raise InputError("labels: expected none, because the model is not conditional; leave them out.")
         return None
     if labels is None:
-        return torch.arange(count) % model.classes
+        if by_turns:
+            return torch.arange(count) % model.classes
+        raise InputError(
+            f"labels: expected 0 to {model.classes - 1}, one for all or {count}, because the model is conditional, "
+            "got none."
+        )
     chosen = torch.as_tensor(labels, dtype=torch.int64).cpu()
     chosen = chosen.expand(count) if chosen.ndim == 0 else chosen
     if chosen.shape != (count,) or chosen.min() < 0 or chosen.max() >= model.classes:
@@ -94,7 +105,10 @@ def decode(model: VAE, z: Tensor, labels: Labels = None) -> Tensor:
     Args:
         model: any, on any device.
         z: (N, Z), or the codes of the first groups of latents; see `VAE.decode`.
-        labels: as for `sample`.
+        labels: of a conditional model, N of 0..K-1 or one for all.
+
+    Raises:
+        InputError: another shape, or labels that do not fit.
     """
     device, chosen = _device(model), class_labels(model, labels, len(z))
     images = torch.empty(len(z), *model.image_shape)  # filled piece by piece: joining needs twice the memory
@@ -145,24 +159,17 @@ def interpolate(
         z1: (1, Z) or (Z,); of several groups of latents, the first ones are enough.
         z2: likewise.
         steps: at least 2.
-        labels: of a conditional model, as for `sample`.
+        labels: of a conditional model, one for the whole path, or one a step.
         groups: how many groups of latents change, from the top; those below are at their conditional means.
 
     Raises:
-        InputError: fewer steps, or another shape.
+        InputError: fewer steps, another shape, or labels that do not fit.
     """
     if steps < 2:  # noqa: PLR2004
         raise InputError(f"interpolate: expected steps >= 2, both ends included, got {steps}.")
-    width = _width(model, groups)
-    ends = []
-    for name, z in (("z1", z1), ("z2", z2)):
-        sizes = sorted({width, model.latent_dim})
-        if z.shape not in [(*one, size) for size in sizes for one in ((1,), ())]:
-            expected = " or ".join(f"(1, {size}) or ({size},)" for size in sizes)
-            raise InputError(f"interpolate: expected {name} of shape {expected}, got {tuple(z.shape)}.")
-        ends.append(z.reshape(1, -1)[:, :width])
+    start, end = _of_groups(model, z1, groups, "interpolate: z1"), _of_groups(model, z2, groups, "interpolate: z2")
     weight = torch.linspace(0, 1, steps, device=z1.device).unsqueeze(1)  # (S, 1)
-    return decode(model, torch.lerp(ends[0].float(), ends[1].float().to(z1.device), weight), labels)
+    return decode(model, torch.lerp(start, end.to(z1.device), weight), labels)
 
 
 @torch.no_grad()
@@ -173,22 +180,34 @@ def traverse(
 
     Args:
         model: any, on any device.
-        z: (1, Z), the code to start from; of several groups of latents, the first ones are enough.
+        z: (1, Z) or (Z,), the code to start from; of several groups of latents, the first ones are enough.
         dimensions: D of 0..Z'-1, of the groups that are kept.
         values: (V,).
-        labels: of a conditional model, as for `sample`.
+        labels: of a conditional model, one for all images, or D x V.
         groups: how many groups of latents are kept, from the top; those below are at their conditional means.
+
+    Raises:
+        InputError: another shape, a dimension that does not exist, or labels that do not fit.
     """
-    codes = z.cpu()[:, : _width(model, groups)].repeat(len(dimensions), len(values), 1)  # (D, V, Z')
+    code = _of_groups(model, z, groups, "traverse: z").cpu()
+    if wrong := [dimension for dimension in dimensions if not 0 <= dimension < code.shape[1]]:
+        raise InputError(f"traverse: expected dimensions of 0 to {code.shape[1] - 1}, got {brief(wrong)}.")
+    codes = code.repeat(len(dimensions), len(values), 1)  # (D, V, Z')
     for row, dimension in enumerate(dimensions):
         codes[row, :, dimension] = values
     return decode(model, codes.flatten(0, 1), labels)
 
 
-def _width(model: VAE, groups: int) -> int:
+def _of_groups(model: VAE, z: Tensor, groups: int, name: str) -> Tensor:
+    """The codes of the first groups of latents, (1, Z'), of one code with or without those below."""
     if not 1 <= groups <= len(model.groups):
         raise InputError(f"groups: expected 1 to {len(model.groups)}, got {groups}.")
-    return sum(model.groups[:groups])
+    width = sum(model.groups[:groups])
+    sizes = sorted({width, model.latent_dim})
+    if z.shape not in [(*one, size) for size in sizes for one in ((1,), ())]:
+        expected = " or ".join(f"(1, {size}) or ({size},)" for size in sizes)
+        raise InputError(f"{name}: expected shape {expected}, got {tuple(z.shape)}.")
+    return z.reshape(1, -1)[:, :width].float()
 
 
 def chunk_of(model: VAE) -> int:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vae_mnist import encode, interpolate, reconstruct, sample
+from vae_mnist import encode, interpolate, reconstruct, sample, traverse
 from vae_mnist.errors import InputError
 
 from ..helpers.models import disturbed, noise, small
@@ -68,6 +68,22 @@ def test_paths_keep_their_class(model, images):
     codes, _ = encode(model, images[:2], LABELS[:2])
     path = interpolate(model, codes[0], codes[1], 3, labels=7)
     torch.testing.assert_close(path[:1], model.decode(codes[:1, :4], torch.tensor([7])).detach())
+
+
+def test_a_traversal_keeps_its_class(model):
+    walk = traverse(model, torch.zeros(1, 4), [1], torch.tensor([0.0, 2.0]), labels=7)
+    codes = torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0]])
+    torch.testing.assert_close(walk, model.decode(codes, torch.tensor([7, 7])).detach())
+
+
+def test_a_path_and_a_traversal_need_a_class(model):
+    """Each class in turn would change the class from one image to the next."""
+    for walk in (
+        lambda: interpolate(model, torch.zeros(4), torch.ones(4)),
+        lambda: traverse(model, torch.zeros(1, 4), [0], torch.zeros(8)),
+    ):
+        with pytest.raises(InputError, match=r"labels: expected 0 to 9, one for all or 8, .*got none"):
+            walk()
 
 
 def test_reconstructions_are_given_their_label(model, images):

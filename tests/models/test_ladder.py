@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from vae_mnist import sample
+from vae_mnist import interpolate, sample, traverse
 from vae_mnist.errors import ConfigError, InputError
 from vae_mnist.models.gaussian import DiagonalGaussian
 
@@ -160,6 +160,22 @@ def test_a_posterior_is_written_in_units_of_its_prior(model, images):
     for kl, prior in zip(result.kls[1:], result.priors[1:], strict=True):
         assert prior.logvar.std() > 0
         torch.testing.assert_close(kl, expected.expand(kl.shape), rtol=1e-4, atol=1e-5)
+
+
+def test_paths_and_traversals_say_which_groups_change(model, images):
+    codes = model.encode(images[:2]).mean.detach()
+    for groups, width in ((1, 4), (2, 102), (4, 396)):
+        path = interpolate(model, codes[0], codes[1], 3, groups=groups)
+        ends = model.decode(codes[:, :width]).detach()
+        torch.testing.assert_close(path[[0, 2]], ends)
+        torch.testing.assert_close(path[1:2], model.decode(codes[:, :width].mean(0, keepdim=True)).detach())
+        walk = traverse(model, codes[:1], [3], codes[:1, 3], groups=groups)
+        torch.testing.assert_close(walk, ends[:1])
+    with pytest.raises(InputError, match="traverse: expected dimensions of 0 to 3, got"):
+        traverse(model, codes[:1], [4], torch.zeros(1))
+    for groups in (0, 5):
+        with pytest.raises(InputError, match=f"groups: expected 1 to 4, got {groups}"):
+            interpolate(model, codes[0], codes[1], groups=groups)
 
 
 def test_at_temperature_zero_all_groups_are_at_their_means(model):

@@ -53,7 +53,8 @@ def generate_digits(
     check_memory("generate.count", config.count, "digits", need, machine.device)
     try:
         each = torch.arange(config.count) % max(1, model.classes)
-        labels = class_labels(model, each if config.label == "each" else config.label, config.count)
+        chosen = each if config.label == "each" else config.label
+        labels = class_labels(model, chosen, config.count, by_turns=True)
     except InputError as error:
         raise ConfigError(f"generate.label: {str(error).removeprefix('labels: ')}") from error
     with machine.measuring():
