@@ -157,10 +157,14 @@ def test_evaluation_uses_the_precision_of_the_run(finished, sample_digits):
     ],
 )
 def test_the_loss_is_that_of_the_objective_as_it_was_after_the_newest_epoch(finished, run, choices):
-    assert finished.invoke("--pipelines=train,evaluate", run=run, **choices).exit_code == 0
+    said = finished.run("--pipelines=train,evaluate", run=run, **choices).stdout.splitlines()
     row = read_checkpoint(finished.path("06_models", run, "vae_epoch_002.pt")).history[-1]
     assert one(read(finished, run=run), "loss").value == pytest.approx(row["test_loss"], rel=1e-6)
     assert row["test_loss"] != pytest.approx(row["test_neg_elbo"], rel=1e-4)
+    epoch, test = (next(line for line in said if words in line) for words in ("epoch 2/2", "importance_w"))
+    for line in (epoch, test):
+        assert f"kld {row['test_kld']:.2f}" in line
+        assert f"neg_elbo {row['test_neg_elbo']:.2f}" in line
 
 
 def test_the_parts_of_the_rate_are_measured_if_asked_for(finished, sample_digits):

@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from vae_mnist import load_model
+from vae_mnist import load_model, sample, traverse
 from vae_mnist.data.pixels import binarise
 from vae_mnist.measures.bounds import average_terms, importance_weighted
 from vae_mnist.measures.latents import posterior_statistics
 from vae_mnist.measures.measured import Measured
 from vae_mnist.objectives import Elbo
 from vae_mnist.plots import Caption, traversal_grid
-from vae_mnist.plots.pages import FOOTER, HEADER
 from vae_mnist.sampling import complete, decode
+from vae_mnist.storage.checkpoints import read_checkpoint
 
 from ..helpers.project import Project
 
@@ -63,13 +63,14 @@ def test_losses_are_measured_on_pixels_as_in_training(project, model, digits):
     images, _ = binarise(digits["images"], 0)
     expected = average_terms(model, Elbo(), images, digits["labels"])
     assert loss.value == pytest.approx(expected.loss, rel=1e-5)
-    assert loss.data.endswith("in colour: 1,000 test images, dynamically binarised")
+    assert loss.data.endswith("in colour: 1,000 test images given their labels, dynamically binarised")
     (bound,) = measured(project, "neg_elbo")
     assert bound.value == pytest.approx(expected.neg_elbo, rel=1e-5)
 
 
 def test_the_bound_is_given_the_labels(project, model, digits):
     (bound,) = measured(project, "importance_weighted_nll")
+    assert bound.data.endswith("in colour: 1,000 test images given their labels, dynamically binarised")
     images, _ = binarise(digits["images"], 0)
     settings = {name: bound.settings[name] for name in ("samples", "seed", "chunk_size")}
     assert bound.value == pytest.approx(importance_weighted(model, images, labels=digits["labels"], **settings).nll)
@@ -90,10 +91,39 @@ def test_the_history_is_that_of_the_average(project, model, digits):
     assert checkpoint["history"][0]["test_loss"] == pytest.approx(losses.loss, rel=1e-5)
 
 
-def test_samples_have_a_row_a_class(project):
-    with Image.open(project.path("08_reporting", "cl", "samples.png")) as picture:
+def drawn(project, *names):
+    with Image.open(project.path("08_reporting", "cl", *names)) as picture:
         assert picture.mode == "RGB"
-        assert picture.height > 10 * 64
+        return np.asarray(picture).astype(int)
+
+
+def page(project, title, images, labels):
+    """A page of the report, from its words and its images."""
+    checkpoint = read_checkpoint(project.path("06_models", "cl", "vae_epoch_001.pt"))
+    caption = Caption.of(title, "cl", checkpoint.dataset, checkpoint.history[-1])
+    return np.asarray(traversal_grid(images, labels, caption)).astype(int)
+
+
+def test_samples_have_a_row_a_class(project, model):
+    images = sample(model, 30, labels=torch.arange(10).repeat_interleave(3), seed=0)
+    expected = page(project, "Samples of each class (pixel means)", images, [str(label) for label in range(10)])
+    assert abs(drawn(project, "samples.png") - expected).max() <= 1
+
+
+def test_a_traversal_says_which_group_and_which_class(project, model, digits):
+    means, kl = posterior_statistics(model, digits["images"], digits["labels"])
+    dimensions = kl[: model.groups[0]].argsort(descending=True)[:2].tolist()
+    values, label = torch.linspace(-3, 3, 11), int(digits["labels"][0])
+    images = traverse(model, means[:1], dimensions, values, labels=label)
+    title = f"The most active dimensions of the top group of latents, from -3 to 3, given class {label}"
+    names = [f"z{dimension}\n{kl[dimension]:.2f} nats" for dimension in dimensions]
+    assert abs(drawn(project, "traversal.png") - page(project, title, images, names)).max() <= 1
+
+
+def test_latent_measures_say_which_groups(project):
+    (active,) = measured(project, "active_units")
+    assert active.data == "posteriors of 1,000 test images, all groups of latents"
+    assert measured(project, "kl_of_dimension")[0].data == "posteriors of 1,000 test images, top group of latents"
 
 
 def test_the_report_shows_what_each_group_does(project, model):
@@ -103,15 +133,6 @@ def test_the_report_shows_what_each_group_does(project, model):
     with torch.no_grad():
         tops = model.prior_now().draw(3, generator)
     noises = torch.randn(3, rest, generator=generator)
-
-    def tiles(picture, tops, noises):
-        """The decoded images as the page has them, without its words."""
-        labels = torch.zeros(len(tops), dtype=torch.int64)
-        images = decode(model, complete(model, tops, noises, labels), labels)
-        caption = Caption("", "", "")
-        expected = np.asarray(traversal_grid(images, picture, caption))
-        return expected[HEADER:-FOOTER, 200:]
-
     rows, columns = [0, 0, 0, 1, 1, 1, 2, 2, 2], [0, 1, 2] * 3
     one = [tops[[0, 1, 2]], *[tops[[0, 0, 0]]] * 3]
     starts = [0, *accumulate(model.groups[1:])]
@@ -119,14 +140,17 @@ def test_the_report_shows_what_each_group_does(project, model):
     for group, (start, end) in enumerate(pairwise(starts), start=1):
         changed[group][:, start:end] = noises[:, start:end]
     names = [f"group {number}\n{size} latents" for number, size in enumerate(model.groups, start=1)]
-    for name, labels, top, noise in (
-        ("top_stays", ["1", "2", "3"], tops[rows], noises[columns]),
-        ("top_changes", ["1", "2", "3"], tops[columns], noises[rows]),
-        ("one_changes", names, torch.cat(one), torch.cat(changed)),
+    stays = "Each row one code of the top group, the groups below drawn anew, class 0"
+    changes = "Each row one draw of the groups below, the top group drawn anew, class 0"
+    only = "One group of latents drawn anew, the noise of the others kept, class 0"
+    for name, title, labels, top, noise in (
+        ("top_stays", stays, ["1", "2", "3"], tops[rows], noises[columns]),
+        ("top_changes", changes, ["1", "2", "3"], tops[columns], noises[rows]),
+        ("one_changes", only, names, torch.cat(one), torch.cat(changed)),
     ):
-        with Image.open(folder / f"{name}.png") as picture:
-            found = np.asarray(picture)[HEADER:-FOOTER, 200:]
-        assert abs(found.astype(int) - tiles(labels, top, noise)).max() <= 1, name
+        classes = torch.zeros(len(top), dtype=torch.int64)
+        images = decode(model, complete(model, top, noise, classes), classes)
+        assert abs(drawn(project, "groups", f"{name}.png") - page(project, title, images, labels)).max() <= 1, name
 
 
 def test_a_model_with_one_group_has_no_such_pictures(finished):
@@ -139,4 +163,4 @@ def test_colours_are_not_called_grey(project):
     assert project.invoke("--pipelines=evaluate", **(CHOICES | whole)).exit_code == 0
     content = json.loads(project.path("07_model_output", "whole", "metrics.json").read_text(encoding="utf-8"))
     (bound,) = [Measured(**each) for each in content if each["name"] == "importance_weighted_nll"]
-    assert bound.data.endswith("in colour: 1,000 test images, colour pixels as Bernoulli means")
+    assert bound.data.endswith("in colour: 1,000 test images given their labels, colour pixels as Bernoulli means")

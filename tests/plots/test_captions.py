@@ -14,6 +14,13 @@ def test_a_caption_says_run_epoch_loss_data_source_and_checksums(caption):
     assert "training aaaaaaaaaaaa…, test bbbbbbbbbbbb…" in caption.footer
 
 
+def test_a_loss_that_is_not_the_negative_elbo_has_it_beside_it():
+    row = {"epoch": 7, "test_loss": 101.0, "test_neg_elbo": 105.0, "beta": 1.0}
+    subtitle = "run r  ·  epoch 7  ·  test loss 101.00 nats per image"
+    assert Caption.of("t", "r", CARD, row).subtitle == f"{subtitle} (negative ELBO 105.00)"
+    assert Caption.of("t", "r", CARD, row | {"test_neg_elbo": 101.0}).subtitle == subtitle
+
+
 def test_a_caption_says_what_is_out_of_the_ordinary():
     caption = Caption.of("t", "r", CARD, {"epoch": 7, "test_loss": 1.0, "beta": 4.0}, note="no density")
     assert caption.subtitle.endswith("beta 4")

@@ -1,4 +1,5 @@
 import pandas as pd
+import pytest
 
 from vae_mnist.project.closing import _loss
 
@@ -30,6 +31,23 @@ def test_each_pipeline_names_the_next_one(project):
     assert "+ 4 x kld" in ends["train"][2]
     assert len(ends["evaluate"]) == 1
     assert ends["generate"] == ["pictures   data/08_reporting/default/generated"]
+
+
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ({"loss": 180.0, "beta": 4.0}, "= bce 80.00 + 4 x kld 25.00 (negative ELBO 105.00)"),
+        # beta-TCVAE at beta 6, a capacity with gamma 1000, an importance-weighted bound
+        ({"loss": 130.0, "beta": 6.0}, "(negative ELBO 105.00 = bce 80.00 + kld 25.00)"),
+        ({"loss": 480.0, "beta": 1000.0}, "(negative ELBO 105.00 = bce 80.00 + kld 25.00)"),
+        ({"loss": 101.0, "beta": 1.0}, "(negative ELBO 105.00 = bce 80.00 + kld 25.00)"),
+    ],
+)
+def test_a_loss_that_is_not_the_negative_elbo_has_it_beside_it(row, text):
+    row = {f"test_{key}" if key == "loss" else key: value for key, value in row.items()}
+    columns = {"epoch": 1, "train_loss": 1.0, "train_bce": 1.0, "test_bce": 80.0, "test_kld": 25.0}
+    words = _loss(pd.Series(columns | row), "test")
+    assert words == f"loss {row['test_loss']:.2f} nats per image {text}"
 
 
 def test_the_loss_of_a_density_may_be_negative():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ..storage.losses import beside
 from ..storage.records import DataCard
 
 
@@ -28,7 +29,9 @@ class Caption(NamedTuple):
         """
         subtitle = f"run {run}"
         if row is not None:
-            subtitle += f"  ·  epoch {row['epoch']:.0f}  ·  test loss {row['test_loss']:.2f} nats per image"
+            loss = row["test_loss"]
+            subtitle += f"  ·  epoch {row['epoch']:.0f}  ·  test loss {loss:.2f} nats per image"
+            subtitle += beside(loss, row.get("test_neg_elbo", loss), " (negative ELBO {:.2f})")
             subtitle += f"  ·  beta {row['beta']:g}" if row["beta"] != 1 else ""
         sha256 = dataset.sha256
         footer = (

@@ -4,11 +4,11 @@ from math import ceil
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ..storage.losses import is_bound
 from .captions import Caption
 from .pages import FOOTER, HEADER, INK, MUTED, figure_page
 
@@ -109,7 +109,7 @@ def _panels(table: pd.DataFrame) -> dict[str, str]:
         kld: "KLD (posterior to prior), nats per image",
     }
     bound, losses = _splits(table, "neg_elbo"), _splits(table, loss)
-    if not all(np.allclose(values, losses[split], rtol=1e-4, atol=1e-2) for split, values in bound.items()):
+    if not all(is_bound(*pair) for split in bound for pair in zip(losses[split], bound[split], strict=True)):
         panels["neg_elbo"] = "Negative ELBO (beta 1), nats per image"
     # Further terms of the objective, not all of them in nats; what only training has, its gradients say, is no loss.
     terms = [name for name in more if name != "neg_elbo" and f"test_{name}" in table.columns]

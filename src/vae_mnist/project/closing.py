@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
+from ..storage.losses import beside
 from .places import SHARED, folder, shown
 
 if TYPE_CHECKING:
@@ -42,10 +43,12 @@ def closing_words(pipeline: Pipeline, catalog: DataCatalog) -> str:
 
 
 def _loss(row: "pd.Series[float]", split: str) -> str:
-    """The loss and its parts; those of an importance-weighted bound do not add up to it."""
+    """The loss and its parts, or those of the negative ELBO where the loss is no weighted sum of them."""
     distortion = str(row.index[2]).removeprefix("train_")
     loss, first, second = (row[f"{split}_{name}"] for name in ("loss", distortion, "kld"))
-    weight = "" if row["beta"] == 1 else f"{row['beta']:g} x "
-    parts = f"{distortion} {first:.2f} + {weight}kld {second:.2f}"
-    added = abs(first + row["beta"] * second - loss) < 1e-3 * max(1, abs(loss))  # of a density it may be negative
-    return f"loss {loss:.2f} nats per image {f'= {parts}' if added else f'(plain bound: {parts})'}"
+    text, bound = f"loss {loss:.2f} nats per image", first + second
+    if abs(first + row["beta"] * second - loss) < 1e-3 * max(1, abs(loss)):  # of a density it may be negative
+        weight = "" if row["beta"] == 1 else f"{row['beta']:g} x "
+        text += f" = {distortion} {first:.2f} + {weight}kld {second:.2f}"
+        return text + beside(loss, bound, " (negative ELBO {:.2f})")
+    return f"{text} (negative ELBO {bound:.2f} = {distortion} {first:.2f} + kld {second:.2f})"

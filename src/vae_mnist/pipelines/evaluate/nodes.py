@@ -20,6 +20,7 @@ from ...measures.measured import Measured, Value
 from ...models import VAE, model_from_checkpoint
 from ...objectives import Elbo, objective_from_checkpoint
 from ...storage.checkpoints import Checkpoint, weights_digest
+from ...storage.losses import beside
 from ...training.batches import TEST_BINARISATION_SEED
 from ...training.machine import resolve_machine
 from ...training.memory import check_memory, evaluation_need
@@ -57,8 +58,10 @@ def measure_bounds(
     count, few = len(images), min(config.images or len(images), len(images))
     need, rows = partial(evaluation_need, model, count, samples), min(config.chunk_size, few * samples)
     check_memory("evaluate.chunk_size", rows, "decoder outputs", need, machine.device)
-    which = f"{checkpoint.dataset.name}: {count:,} test images"
-    spread = which if few == count else f"{checkpoint.dataset.name}: {few:,} of {count:,} test images, evenly spread"
+    given = " given their labels" if model.classes else ""  # -log p(x|y), which does not compare with -log p(x)
+    which = f"{checkpoint.dataset.name}: {count:,} test images{given}"
+    some = f"{checkpoint.dataset.name}: {few:,} of {count:,} test images{given}, evenly spread"
+    spread = which if few == count else some
     grey = checkpoint.settings["train.binarisation"] == "none"
     kind = note = _as_they_are(model) if grey else BINARISED
     tested = images if grey else binarise(images, TEST_BINARISATION_SEED)[0]
@@ -94,8 +97,9 @@ def measure_bounds(
         settings=facts | sampling | {"images": few},
     )
     logger.info(
-        "test loss %.2f (%s %.2f, kld %.2f); %s %.2f +- %.2f nats, k = %d, %s, %s",
+        "test loss %.2f (%s %.2f, kld %.2f%s); %s %.2f +- %.2f nats, k = %d, %s, %s",
         *(losses.loss, model.likelihood.name, losses.distortion, losses.rate),
+        beside(losses.loss, losses.neg_elbo, ", neg_elbo {:.2f}"),
         *(nll.name, weighted.nll, weighted.standard_error, samples, spread, note),
     )
     if model.likelihood.pixels == "levels":
@@ -132,30 +136,32 @@ def encode_test_digits(checkpoints: Partitions, test_digits: Digits, train: Trai
 
 
 def measure_latents(codes: dict[str, Tensor]) -> list[Measured]:
-    """How many latent dimensions are used, and how much each carries.
+    """How many latent dimensions are used, of all groups together, and how much each of the top group carries.
 
     Args:
         codes: of `encode_test_digits`.
     """
+    groups = codes["kl"].split(codes["groups"].tolist())
+    several = len(groups) > 1
     data = f"posteriors of {len(codes['means']):,} test images"
+    top = f"{data}, top group of latents" if several else data
     active = Measured(
         name="active_units",
         value=active_units(codes["means"]),
         unit=f"of {codes['means'].shape[1]} dimensions",
         better=None,
-        data=data,
+        data=f"{data}, all groups of latents" if several else data,
         settings={"threshold": ACTIVE_UNIT_THRESHOLD},
     )
-    groups = codes["kl"].split(codes["groups"].tolist())
 
-    def kl(name: str, key: str, values: list[float]) -> list[Measured]:
+    def kl(name: str, key: str, values: list[float], data: str) -> list[Measured]:
         return [
             Measured(name=name, value=value, unit=NATS, better=None, data=data, settings={key: number})
             for number, value in enumerate(values)
         ]
 
-    measured = [active, *kl("kl_of_dimension", "dimension", groups[0].tolist())]
-    return measured + (kl("kl_of_group", "group", [float(group.sum()) for group in groups]) if len(groups) > 1 else [])
+    measured = [active, *kl("kl_of_dimension", "dimension", groups[0].tolist(), top)]
+    return measured + (kl("kl_of_group", "group", [float(group.sum()) for group in groups], data) if several else [])
 
 
 def measure_decomposition(

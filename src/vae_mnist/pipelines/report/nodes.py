@@ -99,14 +99,12 @@ def draw_samples(
     def draw(read: Callable[[], Checkpoint]) -> Image:
         checkpoint = read()
         model, side = _model(checkpoint, machine), config.sample_side
+        labels = torch.arange(model.classes).repeat_interleave(side) if model.classes else None
+        with machine.measuring():
+            images = sample(model, side * (model.classes or side), labels=labels, seed=config.seed)
         if model.classes:
-            labels = torch.arange(model.classes).repeat_interleave(side)
-            with machine.measuring():
-                images = sample(model, len(labels), labels=labels, seed=config.seed)
             caption = _caption("Samples of each class (pixel means)", run, checkpoint)
             return traversal_grid(images, [str(label) for label in range(model.classes)], caption)
-        with machine.measuring():
-            images = sample(model, side**2, seed=config.seed)
         return sample_grid(images, side, _caption("Samples from the prior (pixel means)", run, checkpoint))
 
     return _one_an_epoch("sample", checkpoints, draw)
@@ -188,7 +186,9 @@ def draw_traversal(
         label = int(test_digits["labels"][0]) if model.classes else None
         images = traverse(model, test_codes["means"][:1], dimensions, values, labels=label)
     labels = [f"z{dimension}\n{kl[dimension]:.2f} nats" for dimension in dimensions]
-    title = f"The most active latent dimensions, from -{config.traversal_range:g} to {config.traversal_range:g}"
+    which = "dimensions of the top group of latents" if len(model.groups) > 1 else "latent dimensions"
+    given = f", given class {label}" if model.classes else ""
+    title = f"The most active {which}, from {values[0]:g} to {values[-1]:g}{given}"
     return traversal_grid(images, labels, _caption(title, run, checkpoint))
 
 
@@ -213,7 +213,7 @@ def draw_latent_groups(checkpoints: Partitions, run: str, config: ReportConfig, 
         labels = class_labels(model, [0] * len(top), len(top)) if model.classes else None
         with machine.measuring():
             images = decode(model, complete(model, top, noise, labels), labels)
-        return traversal_grid(images, names, _caption(title, run, checkpoint))
+        return traversal_grid(images, names, _caption(title + (", class 0" if model.classes else ""), run, checkpoint))
 
     def one_changes() -> Image:
         starts = [0, *accumulate(model.groups[1:])]
@@ -254,7 +254,7 @@ def _described(columns: list[str], distortion: str, checkpoint: Checkpoint) -> d
     """What each column of the table holds; training, test and validation have one text."""
     objective = checkpoint.objective["name"]
     texts = COLUMNS | {
-        "loss": f"what was minimised; for the ELBO {distortion} + beta x kld",
+        "loss": f"what was minimised: the objective {objective}, with its weights and bounds on the rate",
         distortion: f"distortion -log p(x|z) of the {checkpoint.model['likelihood']} likelihood, summed over pixels",
         "neg_elbo": f"{distortion} + kld: the negative evidence lower bound, the loss at beta 1",
     }

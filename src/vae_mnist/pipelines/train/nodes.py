@@ -14,6 +14,7 @@ from ...errors import DataError
 from ...models.likelihoods import loss_words
 from ...storage.checkpoints import Checkpoint, checkpoint_name, outdated
 from ...storage.fields import Split
+from ...storage.losses import beside
 from ...storage.records import DataCard
 from ...training.batches import progress_bar
 from ...training.loop import train
@@ -138,7 +139,7 @@ def _check_split(split: Split, digits: Digits, data_card: DataCard) -> None:
 def _log_epoch(row: dict[str, float], epochs: int, count: int, distortion: str) -> None:
     parts = "  ".join(
         f"{split} loss {row[f'{split}_loss']:.2f} {distortion} {row[f'{split}_{distortion}']:.2f} "
-        f"kld {row[f'{split}_kld']:.2f}"
+        f"kld {row[f'{split}_kld']:.2f}{beside(row[f'{split}_loss'], row[f'{split}_neg_elbo'], ' neg_elbo {:.2f}')}"
         for split in ("train", "test", "validation")
         if f"{split}_loss" in row
     )
