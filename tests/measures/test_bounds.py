@@ -3,11 +3,14 @@ import math
 
 import pytest
 import torch
-from torch.distributions import MultivariateNormal, Normal
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
 
+from vae_mnist.config.model import MixtureConfig
 from vae_mnist.errors import InputError
 from vae_mnist.measures.bounds import average_terms, evenly_spread, importance_weighted
 from vae_mnist.models import VAE
+from vae_mnist.models.gaussian import DiagonalGaussian
+from vae_mnist.models.mixture import MixturePrior
 from vae_mnist.models.network import EncoderDecoder
 from vae_mnist.objectives import Elbo, Iwae
 
@@ -109,6 +112,69 @@ def test_importance_weighted_nll_converges_to_the_known_likelihood_of_a_linear_g
     few, many = (nll(model, images, samples, chunk_size=100_000).nll for samples in (1, 5000))
     assert many == pytest.approx(expected, abs=0.003)
     assert few > expected + 0.01
+
+
+def test_it_converges_to_the_known_likelihood_with_a_mixture_as_prior():
+    """A mixture of Gaussians through a linear decoder is a mixture of Gaussians."""
+    with torch.random.fork_rng(devices=[]):
+        network, prior = _Linear(), MixturePrior(2, MixtureConfig(components=3))
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for weight in prior.parameters():
+            weight.copy_(0.5 * torch.randn(weight.shape, generator=generator))
+    model = VAE(2, (1, 3, 3), network=network, prior=prior, likelihood=_Unit())
+    images = torch.rand(50, 1, 3, 3, generator=torch.Generator().manual_seed(1))
+    means = prior.means @ network.weight.T + network.bias
+    covariances = torch.stack(
+        [network.weight @ v.exp().diag() @ network.weight.T + torch.eye(9) for v in prior.logvars]
+    )
+    exact = MixtureSameFamily(Categorical(logits=prior.logits), MultivariateNormal(means, covariances))
+    expected = -exact.log_prob(images.flatten(1)).mean().item()
+    few, many = (nll(model, images, samples, chunk_size=100_000).nll for samples in (1, 5000))
+    assert many == pytest.approx(expected, abs=0.01)
+    assert few > expected + 0.1
+
+
+class _LinearLadder(_Linear):
+    """z_2 ~ N(A z_1, 0.5), x = W z_1 + V z_2 + b: two groups of two latents, too wide posteriors."""
+
+    groups = (2,)
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.below = torch.randn(9, 2, generator=generator)
+        self.step = torch.randn(2, 2, generator=generator)
+        self.through = self.weight + self.below @ self.step.T  # what z_1 does to the image, on both ways
+        self.noise = 0.5 * self.below @ self.below.T + torch.eye(9)
+
+    def ascend(self, images):
+        scaled = torch.linalg.solve(self.noise, self.through)
+        spread = torch.linalg.inv(torch.eye(2) + self.through.T @ scaled)
+        mean = (images.flatten(1) - self.bias) @ scaled @ spread
+        return torch.cat([mean, (spread.diagonal().log() + 0.8).expand_as(mean)], dim=1), (images,)
+
+    def descend(self, code, choose, features):
+        prior = DiagonalGaussian(code @ self.step, torch.full_like(code, math.log(0.5)))
+        posterior = None
+        if features is not None:
+            left = (features[0].flatten(1) - self.bias).repeat(len(code) // len(features[0]), 1) - code @ self.weight.T
+            spread = torch.linalg.inv(2 * torch.eye(2) + self.below.T @ self.below)
+            mean = (left @ self.below + 2 * prior.mean) @ spread
+            posterior = DiagonalGaussian(mean, (spread.diagonal().log() + 0.8).expand_as(mean))
+        return self.decode(code) + (choose(1, prior, posterior) @ self.below.T).view(-1, 1, 3, 3)
+
+
+def test_it_converges_to_the_known_likelihood_over_two_groups_of_latents():
+    network = _LinearLadder()
+    model = VAE(2, (1, 3, 3), network=network, likelihood=_Unit())
+    assert model.groups == (2, 2)
+    images = torch.rand(50, 1, 3, 3, generator=torch.Generator().manual_seed(1))
+    covariance = network.through @ network.through.T + network.noise
+    expected = -MultivariateNormal(network.bias, covariance).log_prob(images.flatten(1)).mean().item()
+    few, many = (nll(model, images, samples, chunk_size=100_000).nll for samples in (1, 20_000))
+    assert many == pytest.approx(expected, abs=0.02)
+    assert few > expected + 0.1
 
 
 def test_the_standard_error_is_that_of_the_mean_over_images(model, images):

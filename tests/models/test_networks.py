@@ -4,16 +4,19 @@ import pytest
 import torch
 
 from vae_mnist.errors import ConfigError
+from vae_mnist.models.blocks import ResidualBlock
 
-from ..helpers.models import noise, small
+from ..helpers.models import disturbed, noise, small
 
 
 def layers(model, kind):
     return [layer for layer in model.modules() if isinstance(layer, kind)]
 
 
-@pytest.mark.parametrize("network", ["mlp", "conv"])
-@pytest.mark.parametrize("image_shape", [(1, 16, 16), (1, 28, 28), (3, 17, 31), (1, 64, 20), (3, 32, 32)])
+@pytest.mark.parametrize("network", ["mlp", "conv", "residual", "ladder"])
+@pytest.mark.parametrize(
+    "image_shape", [(1, 16, 16), (1, 28, 28), (3, 17, 31), (1, 64, 20), (3, 32, 32), (3, 64, 64), (1, 128, 128)]
+)
 def test_any_height_and_width_of_16_or_more_and_any_channels(network, image_shape):
     model = small(image_shape, network=network)
     images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0))
@@ -22,6 +25,21 @@ def test_any_height_and_width_of_16_or_more_and_any_channels(network, image_shap
     assert model.decode(torch.zeros(5, 4)).shape == (5, *image_shape)
     result.nll.sum().backward()
     assert all(weight.grad.isfinite().all() for weight in model.parameters())
+
+
+def test_a_residual_block_starts_as_the_identity():
+    block = next(part for part in small(network="residual").modules() if isinstance(part, ResidualBlock))
+    x = torch.rand(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(block(x), x)
+    assert not torch.equal(disturbed(block)(x), x)
+
+
+def test_the_residual_network_has_no_batch_statistics(images):
+    model = disturbed(small(network="residual"), spread=0.1)
+    drawn = noise(model, 4)
+    alone, batch = model(images[:1], drawn[:, :1]), model.train()(images[:4], drawn)
+    torch.testing.assert_close(batch.nll[:, :1], alone.nll)
+    assert not list(model.buffers())
 
 
 def test_the_mlp_takes_smaller_images_as_well():

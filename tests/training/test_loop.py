@@ -52,6 +52,14 @@ def test_the_history_shows_the_weight_of_the_rate_in_force(splits):
     assert rows[0]["train_loss"] < rows[0]["train_bce"] + rows[0]["train_kld"]
 
 
+def test_a_capacity_pulls_the_rate_towards_it(splits):
+    elbo = PLAIN | {"capacity": 8.0, "capacity_gamma": 30.0, "capacity_steps": 20}
+    rows = history(run(splits, config(epochs=20, learning_rate=5e-3), objective=objective_config(elbo=elbo)))
+    assert rows[-1]["train_kld"] == pytest.approx(8.0, abs=1.0)
+    assert rows[-1]["test_neg_elbo"] == pytest.approx(rows[-1]["test_bce"] + rows[-1]["test_kld"], rel=1e-6)
+    assert (rows[0]["beta"], rows[-1]["beta"]) == (30.0, 30.0)
+
+
 @pytest.mark.parametrize("name", ["total_correlation", "factor"])
 def test_a_total_correlation_is_logged_beside_the_plain_bound(splits, name):
     row = history(run(splits, config(epochs=1), objective=objective_config(name=name)))[0]
@@ -112,7 +120,8 @@ def test_the_callers_random_state_decides_nothing(splits):
 
 
 WARMUP = objective_config(elbo=PLAIN | {"kl_warmup_steps": 15})
-OTHERS = [WARMUP, *(objective_config(name=name) for name in ("total_correlation", "factor", "dreg"))]
+CAPACITY = objective_config(elbo=PLAIN | {"capacity": 3.0, "capacity_gamma": 2.0, "capacity_steps": 15})
+OTHERS = [WARMUP, CAPACITY, *(objective_config(name=name) for name in ("total_correlation", "factor", "dreg"))]
 HALF = [({}, ELBO, {"precision": precision}) for precision in ("bfloat16", "float16")]
 SCHEDULE = {"schedule": "cosine", "warmup_steps": 7, "adam_beta1": 0.8, "adam_beta2": 0.99, "output_bias": "data"}
 OPTIONS = {"optimizer": "muon", "weight_decay": 0.1, "clip_norm": 5.0, "average": 0.9, "binarisation": "dynamic"}
@@ -123,6 +132,7 @@ OPTIONS = {"optimizer": "muon", "weight_decay": 0.1, "clip_norm": 5.0, "average"
     [
         *((kind, objective, {}) for kind in KINDS for objective in (ELBO, IWAE)),
         *(({}, each, {}) for each in OTHERS),
+        ({"network": "ladder"}, CAPACITY, {}),
         *HALF,
         ({}, ELBO, SCHEDULE),
         ({}, ELBO, OPTIONS),
