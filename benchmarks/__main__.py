@@ -1,6 +1,6 @@
 """python -m benchmarks [PART …]: who trains the same VAE how fast, on this machine.
 
-Everything runs in processes below this one, one at work at a time. Keep the machine quiet meanwhile.
+Everything runs in processes below this one, one of which works at a time. Keep the machine quiet meanwhile.
 """
 
 import argparse

@@ -28,8 +28,8 @@ NAMES = {
     "compiled": "3. ours, with `train.compile`",
     "jax_scan": "4. JAX, one compiled scan an epoch, optax",
     "floor": "5. the floor: the matrix products alone",
-    "launches": "6. another: ours, its kernels with next to nothing to do",
-    "copies": "7. another: ours, batches drawn and Adam's sweep alone",
+    "launches": "6. ours with minimal kernel work: the overhead",
+    "copies": "7. ours, drawing batches and Adam's update alone",
 }
 FLOORS = ("floor", "launches", "copies")  # learn nothing
 TARGET, EPOCHS = 103.0, 20  # the recipe that all began with comes near it in so many
@@ -51,7 +51,7 @@ Result = tuple[dict[str, Any], str]
 
 
 def epoch(settings: Settings) -> Result:
-    """Seconds of one epoch's training pass; all contestants at once, one at work at a time, in alternating order."""
+    """Seconds of one epoch's training pass; all contestants are loaded and take turns, in alternating order."""
     names = settings.contestants
     seconds: dict[str, list[float]] = {name: [] for name in names}
     with ExitStack() as stack:
@@ -116,7 +116,7 @@ def target(settings: Settings) -> Result:
 def commands(settings: Settings) -> Result:
     """Wall and CPU seconds and peak memory of whole processes: the default run, its report, and `kedro --help`.
 
-    Linux counts the memory of the process that starts one: the peak of one smaller than this benchmark is not known.
+    Linux includes the parent's memory in a child's peak, so peaks below that of the benchmark itself are not known.
     """
     costs: dict[str, list[Cost]] = {}
     parts: dict[str, list[float]] = {}
@@ -164,9 +164,9 @@ def evaluation(settings: Settings) -> Result:
 
 
 def size(settings: Settings) -> Result:
-    """Epochs of ours on 1, 2, 4 and 10 copies of the training digits, in turns, and the peak memory of each process.
+    """Epochs of ours on 1, 2, 4 and 10 copies of the training digits, alternating, and the peak memory of each process.
 
-    A turn is ten, five, two epochs and one, so that each size has about as much of the machine's good and bad times.
+    Each turn has 10, 5, 2 or 1 epochs, so that changes in the machine's speed affect all sizes equally.
     """
     results: dict[int, dict[str, Any]] = {}
     with TemporaryDirectory() as folder, ExitStack() as stack:
