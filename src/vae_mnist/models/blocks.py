@@ -35,12 +35,11 @@ class Upsample(nn.Module):
         after: channels of the output.
         size: (H, W) of the output; what sticks out is cut off.
         factor: of the sides.
-        kernel: of the convolution, 1 or 3.
     """
 
-    def __init__(self, before: int, after: int, size: Sequence[int], factor: int = 2, kernel: int = 1) -> None:
+    def __init__(self, before: int, after: int, size: Sequence[int], factor: int = 2) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(before, after * factor**2, kernel, padding=kernel // 2)
+        self.convolution = nn.Conv2d(before, after * factor**2, 1)
         self.size, self.factor = tuple(size), factor
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,12 +48,34 @@ class Upsample(nn.Module):
         large = pixel_shuffle(self.convolution(silu(x)), self.factor)[:, :, :height, :width]
         return large.contiguous(memory_format=torch.channels_last)
 
+
+class ToPixels(nn.Module):
+    """From the finest feature map to what the likelihood reads, with a residual block at the size of the image.
+
+    Args:
+        channels: of the feature map; at the size of the image half as many.
+        outputs: (C', H, W).
+        patch: pixels a side of a cell of the feature map.
+    """
+
+    def __init__(self, channels: int, outputs: Sequence[int], patch: int) -> None:
+        super().__init__()
+        width = max(channels // 2, outputs[0])
+        self.up = Upsample(channels, width, outputs[1:], patch)
+        self.block = ResidualBlock(width)
+        self.convolution = nn.Conv2d(width, outputs[0], 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) -> (N, C', H, W)."""
+        outputs: Tensor = self.convolution(silu(self.block(self.up(x))))
+        return outputs
+
     @torch.no_grad()
     def start_at(self, outputs: Tensor) -> None:
         """Start at the mean over the image of each channel of outputs (C', H, W)."""
         bias = self.convolution.bias
         assert bias is not None  # noqa: S101 for the type checker: it was made with one
-        bias.copy_(outputs.mean((1, 2)).repeat_interleave(self.factor**2))
+        bias.copy_(outputs.mean((1, 2)))
 
 
 def sizes_of(name: str, image: Sequence[int], patch: int, levels: int) -> list[tuple[int, int]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from ..config.model import LadderConfig
-from .blocks import ResidualBlock, Upsample, down, sizes_of, stem, zeroed
+from .blocks import ResidualBlock, ToPixels, Upsample, down, sizes_of, stem, zeroed
 from .gaussian import DiagonalGaussian
 from .network import Choose, Network, Shapes
 
@@ -52,7 +52,7 @@ class Ladder(Network):
         self.enlarge = nn.ModuleList(
             Upsample(before, after, size) for (after, before), size in zip(pairwise(channels), sizes[:-1], strict=True)
         )
-        self.last = Upsample(channels[0], shapes.outputs[0], shapes.outputs[1:], config.patch, kernel=3)
+        self.last = ToPixels(channels[0], shapes.outputs, config.patch)
         self.groups = tuple(
             latents * prod(size)
             for size, count, latents in reversed(list(zip(sizes, config.groups, config.latent_channels, strict=True)))

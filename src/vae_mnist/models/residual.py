@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config.model import ResidualConfig
-from .blocks import ResidualBlock, Upsample, down, sizes_of, stem
+from .blocks import ResidualBlock, ToPixels, Upsample, down, sizes_of, stem
 from .network import EncoderDecoder, Shapes
 
 
@@ -49,7 +49,7 @@ class Residual(EncoderDecoder):
             _ChannelsLast(),
             *layers,
         )
-        self.last = Upsample(channels[0], shapes.outputs[0], shapes.outputs[1:], config.patch, kernel=3)
+        self.last = ToPixels(channels[0], shapes.outputs, config.patch)
 
     def decode(self, code: Tensor) -> Tensor:
         """What the likelihood reads, (N, C', H, W), of codes (N, code_dim)."""
