@@ -17,6 +17,8 @@ class Dreg(Iwae):
 
     Args:
         samples: S, of each image.
+        plain: see `Iwae`.
+        plain_epochs: likewise.
     """
 
     def forward(self, result: Pass, step: Tensor, noise: Tensor | None = None) -> Terms:  # noqa: ARG002 needs neither

@@ -43,13 +43,14 @@ def train(
     Raises:
         NonFiniteLossError: with epoch and step; the state of the epoch before was the last one yielded.
     """
-    model, objective = state.step.model, state.step.objective
+    model = state.step.model
     splits, dynamic = binarised(splits, config), config.binarisation == "dynamic"
-    sizes = objective.samples, model.noise_dim, config.batch_size
-    batches = Batches(splits["train"], *sizes, state.generator, team, dynamic, objective.noise_dim)
     wrapped = team.wrap(state.step)
     forward = Compiled(wrapped) if config.compile else wrapped
     for epoch in range(state.epoch + 1, config.epochs + 1):
+        objective = state.step.in_force = state.step.objective.at(epoch)
+        sizes = objective.samples, model.noise_dim, config.batch_size
+        batches = Batches(splits["train"], *sizes, state.generator, team, dynamic, objective.noise_dim)
         with machine.at_work():
             updates, started, sums = state.updates, perf_counter(), EpochSums(len(batches))
             shares, before = rate_shares(config, epoch, len(batches)), (epoch - 1) * len(batches)

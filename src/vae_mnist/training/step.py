@@ -32,13 +32,14 @@ class Step(nn.Module):
         super().__init__()
         self.model = model
         self.objective = objective
+        self.in_force = objective  # in the epoch that is trained, which may be a part of it
         self.precision = precision
 
     def forward(self, batch: Batch, step: Tensor) -> Terms:
         """The terms of each image of a batch, (B,) nats; step, (), is the number of updates made before."""
         with self.precision.autocast(batch.images.device):
             result = self.model(batch.images, batch.noise, batch.labels)
-        terms: Terms = self.objective(result, step, batch.extra_noise)
+        terms: Terms = self.in_force(result, step, batch.extra_noise)
         return terms
 
 

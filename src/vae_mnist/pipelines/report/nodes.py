@@ -253,8 +253,10 @@ def _one_an_epoch(
 def _described(columns: list[str], distortion: str, checkpoint: Checkpoint) -> dict[str, str]:
     """What each column of the table holds; training, test and validation have one text."""
     objective = checkpoint.objective["name"]
+    plain = checkpoint.objective[objective].get("plain_epochs", 0) if objective in ("iwae", "dreg") else 0
+    first = f", in the first {plain} epochs elbo" if plain else ""
     texts = COLUMNS | {
-        "loss": f"what was minimised: the objective {objective}, with its weights and bounds on the rate",
+        "loss": f"what was minimised: the objective {objective}{first}, with its weights and bounds on the rate",
         distortion: f"distortion -log p(x|z) of the {checkpoint.model['likelihood']} likelihood, summed over pixels",
         "neg_elbo": f"{distortion} + kld: the negative evidence lower bound, the loss at beta 1",
     }
