@@ -104,6 +104,8 @@ PLAIN_FIRST = {"objective__name": "iwae", "objective__iwae__plain_epochs": 3}
         (TC | {"train__batch_size": 1}, "train.batch_size: expected at least 2 with objective.name=total_correlation"),
         (DREG | {"train__compile": True}, "train.compile: expected false with objective.name=dreg, got true. "),
         (PLAIN_FIRST | {"train__epochs": 3}, "objective.iwae.plain_epochs: expected fewer than train.epochs=3, got 3"),
+        ({"model__likelihood": "autoregressive"}, "train.binarisation: expected dynamic or static with model.likeli"
+         "hood=autoregressive, got none. "),
         (PLAIN_FIRST | CAPACITY | FLOW, "objective.elbo.capacity_gamma: expected 0 with model.prior=flow, got 9. "),
     ],
     ids=str,

@@ -12,7 +12,8 @@ MODEL = {
     "residual": {"patch": 2, "channels": [4, 6], "blocks": 1, "hidden_dim": 16},
     "ladder": {"patch": 2, "channels": [4, 6], "blocks": [1, 1], "groups": [1, 2], "latent_channels": [1, 2]},
     "prior": "normal", "mixture": {"components": 3}, "vamp": {"pseudo_inputs": 5},
-    "flow": {"couplings": 3, "hidden_dim": 8}, "likelihood": "bernoulli", "conditional": False,
+    "flow": {"couplings": 3, "hidden_dim": 8}, "likelihood": "bernoulli",
+    "autoregressive": {"features": 4, "blocks": 1}, "conditional": False,
 }  # fmt: skip
 ELBO = {
     "kl_warmup_steps": 0,

@@ -34,7 +34,7 @@ def seeded():
 
 @pytest.fixture(params=LIKELIHOODS)
 def likelihood(request):
-    return build_likelihood(model_config(likelihood=request.param))
+    return build_likelihood(model_config(likelihood=request.param), 1)
 
 
 def nll_of_pixels(likelihood, outputs, pixels):

@@ -74,6 +74,13 @@ class FlowConfig(ParameterGroup):
     hidden_dim: Width
 
 
+class AutoregressiveConfig(ParameterGroup):
+    """Masked convolutions of the pixels before each pixel."""
+
+    features: Annotated[int, Field(ge=1, le=4096)]
+    blocks: Annotated[int, Field(ge=0, le=64)]
+
+
 class ModelConfig(ParameterGroup):
     """Which model to build: a choice a part, and a sub-group a choice; the image's shape follows from the data."""
 
@@ -88,7 +95,13 @@ class ModelConfig(ParameterGroup):
     vamp: VampConfig
     flow: FlowConfig
     conditional: bool
-    likelihood: Literal["bernoulli", "continuous_bernoulli", "gaussian", "discretised_logistic"]
+    likelihood: Literal["bernoulli", "continuous_bernoulli", "gaussian", "discretised_logistic", "autoregressive"]
+    autoregressive: AutoregressiveConfig = AutoregressiveConfig(features=16, blocks=1)  # in older checkpoints
+
+    @property
+    def binary(self) -> bool:
+        """Whether the pixels of the likelihood are black or white."""
+        return self.likelihood in ("bernoulli", "autoregressive")
 
     @model_validator(mode="after")
     def _a_flow_couples_two_halves(self) -> Self:

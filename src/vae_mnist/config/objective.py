@@ -33,7 +33,7 @@ class IwaeConfig(ParameterGroup):
     """The importance-weighted bound as an objective."""
 
     samples: Annotated[int, Field(ge=1, le=1000)]
-    plain_epochs: Annotated[int, Field(ge=0, le=10**6)]
+    plain_epochs: Annotated[int, Field(ge=0, le=10**6)] = 0  # in older checkpoints
 
 
 class ObjectiveConfig(ParameterGroup):

@@ -136,8 +136,8 @@ class Parameters(Locations):
     generate: GenerateConfig
 
     @model_validator(mode="after")
-    def _binarised_images_have_a_bernoulli_likelihood(self) -> Self:
-        if self.evaluate.binarisation == "dynamic" and self.model.likelihood != "bernoulli":
+    def _binarised_images_have_a_likelihood_of_binary_pixels(self) -> Self:
+        if self.evaluate.binarisation == "dynamic" and not self.model.binary:
             raise ValueError(
                 f"evaluate.binarisation: expected auto or none with model.likelihood={self.model.likelihood}, got "
                 "dynamic. That likelihood is one of grey values. Nearest: evaluate.binarisation=auto."
@@ -145,8 +145,14 @@ class Parameters(Locations):
         return self
 
     @model_validator(mode="after")
-    def _binary_pixels_are_trained_with_a_bernoulli_likelihood(self) -> Self:
-        if self.train.binarisation != "none" and self.model.likelihood != "bernoulli":
+    def _binary_pixels_are_trained_with_a_likelihood_of_them(self) -> Self:
+        if self.train.binarisation == "none" and self.model.likelihood == "autoregressive":
+            raise ValueError(
+                "train.binarisation: expected dynamic or static with model.likelihood=autoregressive, got none. Grey "
+                "values of the pixels before say more about a pixel than black and white ones. "
+                "Nearest: train.binarisation=dynamic."
+            )
+        if self.train.binarisation != "none" and not self.model.binary:
             raise ValueError(
                 f"train.binarisation: expected none with model.likelihood={self.model.likelihood}, got "
                 f"{self.train.binarisation}. That likelihood is one of grey values. "

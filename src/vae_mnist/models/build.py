@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from ..config.model import ModelConfig
+from .autoregressive import Autoregressive
 from .continuous_bernoulli import ContinuousBernoulli
 from .conv import Conv
 from .discretised_logistic import DiscretisedLogistic
@@ -30,7 +31,7 @@ def build_model(config: ModelConfig, image_shape: Sequence[int] = (1, 28, 28), c
     Raises:
         ConfigError: the network cannot be built for images of that shape.
     """
-    likelihood, classes = build_likelihood(config), classes if config.conditional else 0
+    likelihood, classes = build_likelihood(config, image_shape[0]), classes if config.conditional else 0
     network = build_network(config, shapes_of(config.latent_dim, image_shape, likelihood.outputs, classes))
     prior = build_prior(config, image_shape)
     return VAE(config.latent_dim, image_shape, network=network, prior=prior, likelihood=likelihood, classes=classes)
@@ -66,8 +67,8 @@ def build_prior(config: ModelConfig, image_shape: Sequence[int]) -> Prior:
             assert_never(config.prior)
 
 
-def build_likelihood(config: ModelConfig) -> Likelihood:
-    """The likelihood of `model.likelihood`."""
+def build_likelihood(config: ModelConfig, channels: int) -> Likelihood:
+    """The likelihood of `model.likelihood`, for images of so many channels."""
     match config.likelihood:
         case "bernoulli":
             return Bernoulli()
@@ -77,5 +78,7 @@ def build_likelihood(config: ModelConfig) -> Likelihood:
             return GaussianPixels()
         case "discretised_logistic":
             return DiscretisedLogistic()
+        case "autoregressive":
+            return Autoregressive(channels, config.autoregressive)
         case _:
             assert_never(config.likelihood)

@@ -66,7 +66,7 @@ def make_loss_table(checkpoints: Partitions, history: pd.DataFrame, run: str) ->
         run: the run's name.
     """
     checkpoint = _newest(checkpoints)
-    likelihood = build_likelihood(ModelConfig(**checkpoint.model))
+    likelihood = build_likelihood(ModelConfig(**checkpoint.model), checkpoint.image_shape[0])
     nats = [column for column in history.columns if column.startswith(SPLITS)]
     # four decimals to read; the history keeps every digit
     table = history.round(dict.fromkeys(nats, 4) | {"seconds": 2}).assign(run=run, data=checkpoint.dataset.title)
@@ -253,10 +253,8 @@ def _one_an_epoch(
 def _described(columns: list[str], distortion: str, checkpoint: Checkpoint) -> dict[str, str]:
     """What each column of the table holds; training, test and validation have one text."""
     objective = checkpoint.objective["name"]
-    plain = checkpoint.objective[objective].get("plain_epochs", 0) if objective in ("iwae", "dreg") else 0
-    first = f", in the first {plain} epochs elbo" if plain else ""
     texts = COLUMNS | {
-        "loss": f"what was minimised: the objective {objective}{first}, with its weights and bounds on the rate",
+        "loss": f"what was minimised: the objective {objective}, with its weights, plain epochs and bounds on the rate",
         distortion: f"distortion -log p(x|z) of the {checkpoint.model['likelihood']} likelihood, summed over pixels",
         "neg_elbo": f"{distortion} + kld: the negative evidence lower bound, the loss at beta 1",
     }
