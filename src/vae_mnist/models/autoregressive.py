@@ -105,11 +105,13 @@ class _Masked(nn.Conv2d):
     """A convolution that sees the rows above, of its own row what is to the left, and perhaps its own place."""
 
     def __init__(self, channels: int, after: int, size: int, *, sees_itself: bool) -> None:
-        super().__init__(channels, after, size, padding=size // 2)
-        self.seen = size * (size // 2) + size // 2 + sees_itself  # of the size x size weights, in reading order
+        super().__init__(channels, after, (size // 2 + 1, size), padding=size // 2)
+        self.unseen = size // 2 + 1 - sees_itself  # of the last row's weights
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H, W)."""
-        mask = torch.arange(self.weight[0, 0].numel(), device=x.device).view(self.kernel_size) < self.seen
+        rows, columns = self.kernel_size
+        mask = torch.ones(rows, columns, device=x.device)
+        mask[-1, columns - self.unseen :] = 0
         result: Tensor = self._conv_forward(x, self.weight * mask, self.bias)
-        return result
+        return result[:, :, : x.shape[2]]  # without the rows that see below the image
