@@ -1,6 +1,7 @@
 """Samples, codes, reconstructions and interpolations of a trained model.
 
-The images are pixel means in [0, 1], not Bernoulli draws. The model's mode and torch's global random state
+The images are pixel means in [0, 1], not Bernoulli draws; with the autoregressive likelihood the mean of each pixel
+given the pixels drawn before it. The model's mode and torch's global random state
 are left as they are.
 """
 

@@ -21,7 +21,7 @@ class Autoregressive(nn.Module):
 
     Args:
         channels: C, of the image.
-        config: feature maps for each of them, and residual blocks.
+        config: number of feature maps for each channel, and of residual blocks.
     """
 
     name = "bce"
@@ -47,7 +47,7 @@ class Autoregressive(nn.Module):
     def mean(self, outputs: Tensor) -> Tensor:
         """Pixel means, (N, C, H, W) in [0, 1], each given pixels drawn before it.
 
-        All images are drawn with the same random numbers, so that an image is a function of its code.
+        The same random numbers are used for every image: an image is a function of its code.
         """
         generator = torch.Generator().manual_seed(0)
         return self._by_turns(outputs, torch.rand(1, *self._shape(outputs), generator=generator))[0]
@@ -102,7 +102,7 @@ class _Block(nn.Module):
 
 
 class _Masked(nn.Conv2d):
-    """A convolution that sees the rows above, of its own row what is to the left, and perhaps its own place."""
+    """A convolution that sees the rows above, the pixels to the left, and, if `sees_itself`, the pixel itself."""
 
     def __init__(self, channels: int, after: int, size: int, *, sees_itself: bool) -> None:
         super().__init__(channels, after, (size // 2 + 1, size), padding=size // 2)

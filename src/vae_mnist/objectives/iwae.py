@@ -15,8 +15,8 @@ class Iwae(Objective):
 
     Args:
         samples: S, of each image; at 1 it is the negative evidence lower bound, estimated without the KL's closed form.
-        plain: in force in the first epochs, with one sample; none: there are no such epochs.
-        plain_epochs: how many.
+        plain: the objective of the first epochs.
+        plain_epochs: how many epochs these are.
     """
 
     def __init__(self, samples: int, plain: Elbo | None = None, plain_epochs: int = 0) -> None:
@@ -26,7 +26,7 @@ class Iwae(Objective):
         self.plain_epochs = plain_epochs
 
     def at(self, epoch: int) -> Objective:
-        """The plain bound in the first epochs."""
+        """The plain bound in the first epochs, then this one."""
         return self.plain if self.plain is not None and epoch <= self.plain_epochs else self
 
     def forward(self, result: Pass, step: Tensor, noise: Tensor | None = None) -> Terms:  # noqa: ARG002 needs neither

@@ -32,7 +32,7 @@ class Step(nn.Module):
         super().__init__()
         self.model = model
         self.objective = objective
-        self.in_force = objective  # in the epoch that is trained, which may be a part of it
+        self.in_force = objective  # the objective of the current epoch, perhaps a part of the whole
         self.precision = precision
 
     def forward(self, batch: Batch, step: Tensor) -> Terms:
