@@ -14,7 +14,7 @@ from ..objectives import Objective, importance_weighted_nll
 # One noise for every epoch, run and machine: test losses compare.
 TEST_NOISE_SEED = 0
 BATCH_SIZE = 1000  # decoder outputs at once
-KEPT = 2**25  # bytes that glibc keeps for the next chunk, at most
+KEPT = 2**25  # bytes of a block that glibc keeps, at most
 DRAWN = 2000  # posterior samples drawn at once, or a chunk if it is larger: smaller chunks have the same samples
 
 
@@ -98,9 +98,7 @@ def importance_weighted(
         InputError: no images, a wrong shape or range.
     """
     check_some(images)
-    # glibc keeps freed memory for the next chunk only up to the size of the largest block that was freed before, of at
-    # most 32 MiB; else the system hands out cleared pages again and again, which takes a third of the time.
-    torch.empty(KEPT - 2**16, dtype=torch.uint8)
+    keep_freed_memory()
     generator = torch.Generator().manual_seed(seed)
     drawn = max(DRAWN, chunk_size)
     group = max(1, drawn // samples)
@@ -119,6 +117,15 @@ def importance_weighted(
         nll[start : start + group] = importance_weighted_nll(log_weights)
     spread = nll.std().item() / sqrt(len(nll)) if len(nll) > 1 else 0.0
     return ImportanceWeighted(nll.mean().item(), spread)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed memory for the tensors of the next pass.
+
+    It keeps blocks up to the size of the largest one that was freed before, of at most 32 MiB. Without them the system
+    hands out cleared pages again and again, which takes up to a third of the time.
+    """
+    torch.empty(KEPT - 2**16, dtype=torch.uint8)
 
 
 def _part(labels: Tensor | None, start: int, size: int) -> Tensor | None:

@@ -7,6 +7,7 @@ import torch
 
 from ..config.parameters import TrainConfig
 from ..data.images import Digits
+from ..measures.bounds import keep_freed_memory
 from ..storage.fields import Split
 from .batches import Batch, Batches, binarised
 from .history import EpochSums, check_finite, history_row
@@ -43,6 +44,7 @@ def train(
     Raises:
         NonFiniteLossError: with epoch and step; the state of the epoch before was the last one yielded.
     """
+    keep_freed_memory()
     model = state.step.model
     splits, dynamic = binarised(splits, config), config.binarisation == "dynamic"
     wrapped = team.wrap(state.step)
