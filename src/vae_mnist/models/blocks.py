@@ -60,7 +60,7 @@ class ToPixels(nn.Module):
 
     def __init__(self, channels: int, outputs: Sequence[int], patch: int) -> None:
         super().__init__()
-        width = max(channels // 2, outputs[0])
+        width = max(channels // 2, 1)
         self.up = Upsample(channels, width, outputs[1:], patch)
         self.block = ResidualBlock(width)
         self.convolution = nn.Conv2d(width, outputs[0], 3, padding=1)
