@@ -1,6 +1,11 @@
 """The loop: same seed, same weights; broken off and resumed, the same again, for every model and objective."""
 
+import json
 import math
+import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -329,3 +334,27 @@ def test_training_runs_on_a_card(splits, precision, compiled, options):
     on_card = {split: {key: value.cuda() for key, value in digits.items()} for split, digits in splits.items()}
     *_, state = epochs(begin(splits, cfg), on_card, cfg)
     assert state.history[-1]["test_loss"] < state.history[0]["test_loss"]
+
+
+PAGE_FAULTS = """
+import json, resource, torch
+from tests.helpers.models import MODEL, model_config
+from tests.helpers.training import begin, config, epochs
+digits = {"images": torch.zeros(200, 1, 28, 28, dtype=torch.uint8), "labels": torch.zeros(200, dtype=torch.int64)}
+model = model_config(network="residual", residual=MODEL["residual"] | {"channels": [16, 32]})
+splits, settings = {"train": digits, "test": digits}, config(epochs=3, batch_size=200)
+passed = [
+    resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in epochs(begin(splits, settings, model), splits, settings)
+]
+print(json.dumps(passed))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about the memory that glibc keeps")
+def test_steps_use_the_memory_of_the_steps_before():
+    """Else each step of this model has 14,000 page faults."""
+    command = [sys.executable, "-c", PAGE_FAULTS]
+    result = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    _, second, third = json.loads(result.stdout)
+    assert third - second < 1000
