@@ -252,7 +252,7 @@ def _agree(folder, choices):
 
 
 def _alike(found, expected):
-    """Up to rounding, which Adam enlarges where a gradient is near zero: in one weight of each thousand begun."""
+    """Up to rounding, which Adam enlarges where a gradient is near zero: in one weight of a thousand, or one."""
     far = ~torch.isclose(found, expected, rtol=1e-3, atol=2e-5)
     allowed = math.ceil(found.numel() / 1000) if found.ndim > 1 else 0
     return far.sum() <= allowed and torch.allclose(found, expected, rtol=1e-2, atol=2e-4)

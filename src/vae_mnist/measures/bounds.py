@@ -122,8 +122,8 @@ def importance_weighted(
 def keep_freed_memory() -> None:
     """Have glibc keep freed memory for the tensors of the next pass.
 
-    It keeps blocks up to the size of the largest one that was freed before, of at most 32 MiB. Without them the system
-    hands out cleared pages again and again, which takes up to a third of the time.
+    It keeps blocks up to the size of the largest one that was freed before, of at most 32 MiB. The system has to clear
+    the pages of all others each time, which takes up to a third of the time.
     """
     torch.empty(KEPT - 2**16, dtype=torch.uint8)
 
