@@ -27,8 +27,8 @@ FACTOR = {
     "gamma": 5.0, "hidden_dim": 16, "layers": 2, "learning_rate": 1e-4, "adam_beta1": 0.5, "adam_beta2": 0.9,
 }  # fmt: skip
 OBJECTIVE = {
-    "name": "elbo", "beta": 1.0, "elbo": ELBO, "factor": FACTOR, "iwae": {"samples": 3, "plain_epochs": 0},
-    "dreg": {"samples": 3, "plain_epochs": 0},
+    "name": "elbo", "beta": 1.0, "elbo": ELBO, "factor": FACTOR, "iwae": {"samples": 3},
+    "dreg": {"samples": 3},
 }  # fmt: skip
 OBJECTIVES = ["elbo", "total_correlation", "factor", "iwae", "dreg"]
 

@@ -167,17 +167,6 @@ def test_the_loss_is_that_of_the_objective_as_it_was_after_the_newest_epoch(fini
         assert f"neg_elbo {row['test_neg_elbo']:.2f}" in line
 
 
-def test_the_loss_of_a_checkpoint_from_the_plain_epochs_is_the_negative_elbo(finished):
-    """Of a run that was interrupted before its importance-weighted epochs."""
-    first = {"objective__name": "iwae", "objective__iwae__plain_epochs": 2, "train__epochs": 3}
-    finished.run("--pipelines=train", run="plain", **first)
-    finished.path("06_models", "plain", "vae_epoch_003.pt").unlink()
-    finished.run("--pipelines=evaluate", run="plain", **first)
-    row = read_checkpoint(finished.path("06_models", "plain", "vae_epoch_002.pt")).history[-1]
-    assert one(read(finished, run="plain"), "loss").value == pytest.approx(row["test_loss"], rel=1e-6)
-    assert row["test_loss"] == pytest.approx(row["test_neg_elbo"], rel=1e-6)
-
-
 def test_the_parts_of_the_rate_are_measured_if_asked_for(finished, sample_digits):
     assert read(finished, "decomposition") == []
     assert finished.invoke("--pipelines=train", run="parted").exit_code == 0

@@ -10,7 +10,7 @@ from vae_mnist.errors import ResumeError
 from vae_mnist.training.machine import Precision
 from vae_mnist.training.resume import check_resume, run_settings
 
-from ..helpers.models import ELBO, model_config, objective_config
+from ..helpers.models import model_config, objective_config
 from ..helpers.training import CARD, config, run, settings
 
 
@@ -58,20 +58,7 @@ def test_every_setting_that_changes_the_weights_is_compared(checkpoint, changes)
 
 def test_sub_groups_that_were_not_chosen_are_no_difference(checkpoint):
     model = model_config(conv={"channels": [1], "hidden_dim": 1}, flow={"couplings": 9, "hidden_dim": 1})
-    check_resume(
-        checkpoint, "default", settings(config(), model, objective_config(iwae={"samples": 9, "plain_epochs": 1})), CARD
-    )
-
-
-def test_options_of_the_plain_bound_are_compared_where_first_epochs_use_them():
-    """And only there."""
-    differ = []
-    for plain_epochs in (0, 1):
-        iwae = {"name": "iwae", "iwae": {"samples": 3, "plain_epochs": plain_epochs}}
-        objectives = (objective_config(**iwae, elbo=elbo) for elbo in (ELBO, ELBO | {"kl_warmup_steps": 9}))
-        one, other = (settings(config(), None, objective) for objective in objectives)
-        differ.append({key for key in one if one[key] != other[key]})
-    assert differ == [set(), {"objective.elbo.kl_warmup_steps"}]
+    check_resume(checkpoint, "default", settings(config(), model, objective_config(iwae={"samples": 9})), CARD)
 
 
 def test_a_precision_of_auto_stands_as_what_it_became():

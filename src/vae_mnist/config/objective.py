@@ -33,7 +33,6 @@ class IwaeConfig(ParameterGroup):
     """The importance-weighted bound as an objective."""
 
     samples: Annotated[int, Field(ge=1, le=1000)]
-    plain_epochs: Annotated[int, Field(ge=0, le=10**6)] = 0  # in older checkpoints
 
 
 class ObjectiveConfig(ParameterGroup):
@@ -51,17 +50,6 @@ class ObjectiveConfig(ParameterGroup):
         """Whether an image's loss depends on the other images of its batch."""
         return self.name in ("total_correlation", "factor")
 
-    @property
-    def importance_weighted(self) -> IwaeConfig | None:
-        """The group of the choice, if it is an importance-weighted bound."""
-        return {"iwae": self.iwae, "dreg": self.dreg}.get(self.name)
-
-    @property
-    def bounds_the_rate(self) -> bool:
-        """Whether the options of `elbo` are used, in all epochs or the first ones."""
-        weighted = self.importance_weighted
-        return self.name == "elbo" or (weighted is not None and weighted.plain_epochs > 0)
-
     @model_validator(mode="after")
     def _beta_is_of_elbo_and_total_correlation(self) -> Self:
         if self.name not in ("elbo", "total_correlation") and self.beta != 1:
@@ -74,7 +62,7 @@ class ObjectiveConfig(ParameterGroup):
     @model_validator(mode="after")
     def _a_capacity_replaces_the_weight_of_the_rate(self) -> Self:
         gamma, warmup, free = self.elbo.capacity_gamma, self.elbo.kl_warmup_steps, self.elbo.free_bits
-        if self.bounds_the_rate and gamma and (self.beta, warmup, free) != (1, 0, 0):
+        if self.name == "elbo" and gamma and (self.beta, warmup, free) != (1, 0, 0):
             raise ValueError(
                 "objective: expected beta=1.0, elbo.kl_warmup_steps=0 and elbo.free_bits=0.0 with "
                 f"elbo.capacity_gamma={gamma:g}, got {self.beta:g}, {warmup} and {free:g}. The capacity alone acts on "

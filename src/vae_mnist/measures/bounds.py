@@ -14,7 +14,6 @@ from ..objectives import Objective, importance_weighted_nll
 # One noise for every epoch, run and machine: test losses compare.
 TEST_NOISE_SEED = 0
 BATCH_SIZE = 1000  # decoder outputs at once
-KEPT = 2**25  # bytes of a block that glibc keeps, at most
 DRAWN = 2000  # posterior samples drawn at once, or a chunk if it is larger: smaller chunks have the same samples
 
 
@@ -98,7 +97,6 @@ def importance_weighted(
         InputError: no images, a wrong shape or range.
     """
     check_some(images)
-    keep_freed_memory()
     generator = torch.Generator().manual_seed(seed)
     drawn = max(DRAWN, chunk_size)
     group = max(1, drawn // samples)
@@ -117,15 +115,6 @@ def importance_weighted(
         nll[start : start + group] = importance_weighted_nll(log_weights)
     spread = nll.std().item() / sqrt(len(nll)) if len(nll) > 1 else 0.0
     return ImportanceWeighted(nll.mean().item(), spread)
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the tensors of the next pass.
-
-    It keeps blocks up to the size of the largest one that was freed before, of at most 32 MiB. The system has to clear
-    the pages of all others each time, which takes up to a third of the time.
-    """
-    torch.empty(KEPT - 2**16, dtype=torch.uint8)
 
 
 def _part(labels: Tensor | None, start: int, size: int) -> Tensor | None:

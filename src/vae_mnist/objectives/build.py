@@ -21,18 +21,14 @@ def build_objective(config: ObjectiveConfig, count: int, latent_dim: int) -> Obj
     """
     match config.name:
         case "elbo":
-            return _elbo(config)
+            return Elbo(config.beta, **config.elbo.model_dump())
         case "total_correlation":
             return TotalCorrelation(config.beta, count)
         case "factor":
             return Factor(config.factor, latent_dim)
         case "iwae":
-            return Iwae(config.iwae.samples, _elbo(config), config.iwae.plain_epochs)
+            return Iwae(config.iwae.samples)
         case "dreg":
-            return Dreg(config.dreg.samples, _elbo(config), config.dreg.plain_epochs)
+            return Dreg(config.dreg.samples)
         case _:
             assert_never(config.name)
-
-
-def _elbo(config: ObjectiveConfig) -> Elbo:
-    return Elbo(config.beta, **config.elbo.model_dump())

@@ -17,8 +17,6 @@ class Dreg(Iwae):
 
     Args:
         samples: S, of each image.
-        plain: see `Iwae`.
-        plain_epochs: likewise.
     """
 
     def forward(self, result: Pass, step: Tensor, noise: Tensor | None = None) -> Terms:  # noqa: ARG002 needs neither

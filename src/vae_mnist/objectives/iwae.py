@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from ..models import Pass
-from .elbo import Elbo
 from .terms import Objective, Terms
 
 
@@ -15,19 +14,11 @@ class Iwae(Objective):
 
     Args:
         samples: S, of each image; at 1 it is the negative evidence lower bound, estimated without the KL's closed form.
-        plain: the objective of the first epochs.
-        plain_epochs: how many epochs these are.
     """
 
-    def __init__(self, samples: int, plain: Elbo | None = None, plain_epochs: int = 0) -> None:
+    def __init__(self, samples: int) -> None:
         super().__init__()
         self.samples = samples
-        self.plain = plain
-        self.plain_epochs = plain_epochs
-
-    def at(self, epoch: int) -> Objective:
-        """The plain bound in the first epochs, then this one."""
-        return self.plain if self.plain is not None and epoch <= self.plain_epochs else self
 
     def forward(self, result: Pass, step: Tensor, noise: Tensor | None = None) -> Terms:  # noqa: ARG002 needs neither
         """The loss, and the parts of the plain bound averaged over the samples; see `Objective.forward`."""

@@ -32,10 +32,6 @@ class Objective(nn.Module, ABC):
     # Of its own weights, where they differ from the model's: {"lr": 1e-4, "betas": (0.5, 0.9)}
     optimizer_settings: Mapping[str, float | tuple[float, float]] = {}
 
-    def at(self, epoch: int) -> "Objective":  # noqa: ARG002 for objectives of which another one is a part
-        """The objective in force in an epoch, from 1."""
-        return self
-
     @abstractmethod
     def forward(self, result: Pass, step: Tensor, noise: Tensor | None = None) -> Terms:
         """The terms of a pass with S samples.

@@ -106,7 +106,7 @@ def history_row(
     Raises:
         NonFiniteLossError: a measured loss is not finite.
     """
-    model, objective = state.evaluated, state.step.in_force
+    model, objective = state.evaluated, state.step.objective
     losses: dict[Split, Losses] = {"train": trained}
     measured: tuple[Split, ...] = ("test", "validation")
     for split in measured:

@@ -7,7 +7,6 @@ import torch
 
 from ..config.parameters import TrainConfig
 from ..data.images import Digits
-from ..measures.bounds import keep_freed_memory
 from ..storage.fields import Split
 from .batches import Batch, Batches, binarised
 from .history import EpochSums, check_finite, history_row
@@ -44,13 +43,12 @@ def train(
     Raises:
         NonFiniteLossError: with epoch and step; the state of the epoch before was the last one yielded.
     """
-    keep_freed_memory()
     model = state.step.model
     splits, dynamic = binarised(splits, config), config.binarisation == "dynamic"
     wrapped = team.wrap(state.step)
     forward = Compiled(wrapped) if config.compile else wrapped
+    objective = state.step.objective
     for epoch in range(state.epoch + 1, config.epochs + 1):
-        objective = state.step.in_force = state.step.objective.at(epoch)
         sizes = objective.samples, model.noise_dim, config.batch_size
         batches = Batches(splits["train"], *sizes, state.generator, team, dynamic, objective.noise_dim)
         with machine.at_work():

@@ -22,10 +22,11 @@ from ..config.objective import ObjectiveConfig
 from ..config.parameters import TrainConfig
 from ..data.pixels import PART
 from ..errors import ConfigError
-from ..measures.bounds import BATCH_SIZE, KEPT
+from ..measures.bounds import BATCH_SIZE
 from ..models import VAE, Pass, build_model
 from ..objectives import Terms, build_objective
 from ..sampling import chunk_of
+from .machine import KEPT
 
 # Bytes a parameter takes: weight, gradient and two moments of Adam; weight and moments again in a snapshot, in the
 # bytes of its file, and in the checkpoint gone on from; one for what the allocator keeps. An average of the weights is

@@ -36,8 +36,6 @@ def run_settings(
         **dict(_flat("train", config)),
         "train.precision": precision.name,
     }
-    if objective.bounds_the_rate:
-        settings |= _flat("objective.elbo", objective.elbo)
     free = FREE_SETTINGS - ({LENGTH} if config.schedule in ("linear", "cosine") else set())
     return {key: value for key, value in settings.items() if key not in free}
 

@@ -32,14 +32,13 @@ class Step(nn.Module):
         super().__init__()
         self.model = model
         self.objective = objective
-        self.in_force = objective  # the objective of the current epoch, perhaps a part of the whole
         self.precision = precision
 
     def forward(self, batch: Batch, step: Tensor) -> Terms:
         """The terms of each image of a batch, (B,) nats; step, (), is the number of updates made before."""
         with self.precision.autocast(batch.images.device):
             result = self.model(batch.images, batch.noise, batch.labels)
-        terms: Terms = self.in_force(result, step, batch.extra_noise)
+        terms: Terms = self.objective(result, step, batch.extra_noise)
         return terms
 
 

@@ -67,7 +67,7 @@ def measure_bounds(
     tested = images if grey else binarise(images, TEST_BINARISATION_SEED)[0]
     facts: dict[str, Value] = {"epoch": checkpoint.epoch, "precision": machine.precision.name}
     with machine.measuring():
-        objective = objective_from_checkpoint(checkpoint).at(checkpoint.epoch).to(machine.device)
+        objective = objective_from_checkpoint(checkpoint).to(machine.device)
         losses = average_terms(model, objective, tested.to(machine.device), labels, step=_steps(checkpoint))
     described = {key: value for key, value in checkpoint.settings.items() if key.startswith("objective.")}
     data, settings = f"{which}, {kind}", facts | described
