@@ -32,7 +32,8 @@ class DiagonalGaussian(NamedTuple):
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density of z (S, ..., Z), (S, ...) nats."""
         squares = (z - self.mean).square() * torch.exp(-self.logvar)
-        return -0.5 * (squares + self.logvar + log(2 * pi)).sum(-1)
+        # Two sums: in a mixture only the squares are as large as samples x components.
+        return -0.5 * (squares.sum(-1) + (self.logvar + log(2 * pi)).sum(-1))
 
     def kl(self, posterior: "DiagonalGaussian") -> Tensor:
         """KL(posterior || this) of each dimension, (..., Z) nats."""
