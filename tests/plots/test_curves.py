@@ -34,6 +34,20 @@ def test_loss_curves_show_three_parts_of_each_split_under_a_caption(epochs, vali
     assert [text.get_text() for text in figure.texts[:2]] == [caption.title, caption.subtitle]
 
 
+@pytest.mark.parametrize(("epochs", "fitted"), [(3, False), (4, True)])
+def test_losses_after_a_far_larger_first_one_can_be_told_apart(caption, epochs, fitted):
+    """As with a KL warm-up; one constant loss has axes too."""
+    losses = table(epochs).assign(test_kld=26.0, train_kld=26.0)
+    losses.loc[0, ["train_loss", "test_loss"]] = 10_000.0
+    loss, _, kld, _ = loss_curves(losses, caption).axes
+    low, high = loss.get_ylim()
+    later = losses.loc[1:, ["train_loss", "test_loss"]].to_numpy()
+    assert low < later.min() < later.max() < high
+    assert (high < 200) == fitted
+    assert ("after the first" in loss.get_xlabel()) == fitted
+    assert kld.get_ylim()[0] < 26 < kld.get_ylim()[1]
+
+
 def test_panels_follow_the_name_of_the_likelihood(caption):
     losses = table(3, distortion="nll")
     assert titles(loss_curves(losses, caption))[1] == "NLL (reconstruction)"

@@ -15,6 +15,7 @@ from .pages import FOOTER, HEADER, INK, MUTED, figure_page
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure
 
+FITTED = 4  # epochs from which on the first, whose losses dwarf all changes after it, may lie beyond the axes
 COLOURS = {"train": "#9aa5b1", "validation": "#2a9d8f", "test": "#d1495b"}
 
 
@@ -52,7 +53,12 @@ def loss_curves(table: pd.DataFrame, caption: Caption) -> Figure:
                 color=COLOURS[split],
                 annotation_clip=False,
             )
-        axes.set_xlabel("epoch", size=9, color=MUTED)
+        if fitted := len(table) >= FITTED:
+            later = pd.concat([values.iloc[1:] for values in splits.values()])
+            margin = 0.05 * (later.max() - later.min()) or 1.0
+            axes.set_ylim(later.min() - margin, later.max() + margin)
+        label = "epoch (axes fit all after the first)" if fitted else "epoch"
+        axes.set_xlabel(label, size=9, color=MUTED)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         axes.tick_params(labelsize=8, colors=MUTED, length=0)
         axes.grid(axis="y", color="#e6e6e6", lw=0.8)
