@@ -115,8 +115,7 @@ def start(
     if config.output_bias == "data":
         network.start_at(mean_image(images))
     network.prior.start_from(images)
-    # Convolutions are fastest with channels last; other weights are not concerned.
-    step = Step(network, minimised, machine.precision).to(machine.device).to(memory_format=torch.channels_last)
+    step = machine.place(Step(network, minimised, machine.precision))
     optimizer = build_optimizer(step, config, fused=machine.device.type in ("cpu", "cuda"))
     scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision.name == "float16")
     average = copy.deepcopy(network).requires_grad_(False).eval() if config.average != "none" else None

@@ -52,7 +52,7 @@ def measure_bounds(
     """
     checkpoint, machine = list(checkpoints.values())[-1](), resolve_machine(train)
     check_dataset(checkpoint, "test", test_digits)
-    model = model_from_checkpoint(checkpoint).to(machine.device)
+    model = machine.place(model_from_checkpoint(checkpoint))
     images, samples, binary = test_digits["images"], config.importance_samples, _binarises(config, model)
     labels = test_digits["labels"].to(machine.device)
     count, few = len(images), min(config.images or len(images), len(images))
@@ -127,7 +127,7 @@ def encode_test_digits(checkpoints: Partitions, test_digits: Digits, train: Trai
     """
     checkpoint, machine = list(checkpoints.values())[-1](), resolve_machine(train)
     check_dataset(checkpoint, "test", test_digits)
-    model = model_from_checkpoint(checkpoint).to(machine.device)
+    model = machine.place(model_from_checkpoint(checkpoint))
     with machine.measuring():
         images, labels = (test_digits[key].to(machine.device) for key in ("images", "labels"))
         means, kl = posterior_statistics(model, images, labels)
@@ -183,7 +183,7 @@ def measure_decomposition(
         return []
     checkpoint, machine = list(checkpoints.values())[-1](), resolve_machine(train)
     check_dataset(checkpoint, "test", test_digits)
-    model = model_from_checkpoint(checkpoint).to(machine.device)
+    model = machine.place(model_from_checkpoint(checkpoint))
     images, labels = (
         evenly_spread(test_digits[key], config.decomposition_images).to(machine.device) for key in ("images", "labels")
     )

@@ -45,7 +45,7 @@ def generate_digits(
             f"generate.checkpoint: expected 'newest' or one of {_names(list(checkpoints))}, got {name!r}."
         )
     checkpoint, machine = checkpoints[name](), resolve_machine(train)
-    model = model_from_checkpoint(checkpoint).to(machine.device)
+    model = machine.place(model_from_checkpoint(checkpoint))
 
     def need(count: int) -> int:
         return generation_need(model, count, min(count, GRID_LIMIT))

@@ -272,7 +272,7 @@ def _newest(checkpoints: Partitions) -> Checkpoint:
 
 
 def _model(checkpoint: Checkpoint, machine: Machine) -> VAE:
-    return model_from_checkpoint(checkpoint).to(machine.device)
+    return machine.place(model_from_checkpoint(checkpoint))
 
 
 def _check_codes(codes: Codes, checkpoint: Checkpoint, run: str) -> None:
