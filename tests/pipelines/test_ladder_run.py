@@ -140,9 +140,9 @@ def test_the_report_shows_what_each_group_does(project, model):
     for group, (start, end) in enumerate(pairwise(starts), start=1):
         changed[group][:, start:end] = noises[:, start:end]
     names = [f"group {number}\n{size} latents" for number, size in enumerate(model.groups, start=1)]
-    stays = "Each row one code of the top group, the groups below drawn anew, class 0"
-    changes = "Each row one draw of the groups below, the top group drawn anew, class 0"
-    only = "One group of latents drawn anew, the noise of the others kept, class 0"
+    stays = "Same top group in a row, groups below drawn anew, class 0"
+    changes = "Same groups below in a row, top group drawn anew, class 0"
+    only = "One group drawn anew, the noise of the others kept, class 0"
     for name, title, labels, top, noise in (
         ("top_stays", stays, ["1", "2", "3"], tops[rows], noises[columns]),
         ("top_changes", changes, ["1", "2", "3"], tops[columns], noises[rows]),

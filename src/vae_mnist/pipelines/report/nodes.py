@@ -222,11 +222,11 @@ def draw_latent_groups(checkpoints: Partitions, run: str, config: ReportConfig, 
         for group, (start, end) in enumerate(pairwise(starts), start=1):
             noise[group * side : (group + 1) * side, start:end] = noises[:, start:end]
         names = [f"group {number}\n{size} latents" for number, size in enumerate(model.groups, start=1)]
-        return draw("One group of latents drawn anew, the noise of the others kept", top, noise, names)
+        return draw("One group drawn anew, the noise of the others kept", top, noise, names)
 
     numbers = [str(number) for number in range(1, side + 1)]
-    stays = "Each row one code of the top group, the groups below drawn anew"
-    changes = "Each row one draw of the groups below, the top group drawn anew"
+    stays = "Same top group in a row, groups below drawn anew"
+    changes = "Same groups below in a row, top group drawn anew"
     return {
         "top_stays": partial(draw, stays, tops[rows], noises[columns], numbers),
         "top_changes": partial(draw, changes, tops[columns], noises[rows], numbers),
@@ -254,7 +254,7 @@ def _described(columns: list[str], distortion: str, checkpoint: Checkpoint) -> d
     """What each column of the table holds; training, test and validation have one text."""
     objective = checkpoint.objective["name"]
     texts = COLUMNS | {
-        "loss": f"what was minimised: the objective {objective}, with its weights, plain epochs and bounds on the rate",
+        "loss": f"what was minimised: the objective {objective}, with its weights and bounds on the rate",
         distortion: f"distortion -log p(x|z) of the {checkpoint.model['likelihood']} likelihood, summed over pixels",
         "neg_elbo": f"{distortion} + kld: the negative evidence lower bound, the loss at beta 1",
     }
