@@ -26,12 +26,14 @@ def test_many_samples_come_in_chunks_that_change_nothing(model):
     torch.testing.assert_close(many[4990:], model.decode(codes[4990:]).detach())
 
 
-def test_samples_come_from_the_models_own_prior():
+@pytest.mark.parametrize("prior", ["mixture", "vamp", "flow"])
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_samples_come_from_the_models_own_prior(prior, temperature):
     """Public code draws from N(0, I) whatever was learned."""
-    model = disturbed(small(prior="flow"))
+    model = disturbed(small(prior=prior))
     with torch.no_grad():
-        codes = model.prior.draw(3, torch.Generator().manual_seed(1))
-        torch.testing.assert_close(sample(model, 3, seed=1), model.decode(codes))
+        codes = model.prior_now().draw(3, torch.Generator().manual_seed(1), temperature)
+        torch.testing.assert_close(sample(model, 3, seed=1, temperature=temperature), model.decode(codes))
     assert not torch.allclose(codes, torch.randn(3, 4, generator=torch.Generator().manual_seed(1)))
 
 

@@ -104,6 +104,8 @@ CAPACITY = {"objective__elbo__capacity_gamma": 9.0}
         (DREG | {"train__compile": True}, "train.compile: expected false with objective.name=dreg, got true. "),
         ({"model__likelihood": "autoregressive"}, "train.binarisation: expected dynamic or static with model.likeli"
          "hood=autoregressive, got none. "),
+        ({"model__likelihood": "autoregressive", "train__binarisation": "static", "evaluate__binarisation": "none"},
+         "evaluate.binarisation: expected auto or dynamic with model.likelihood=autoregressive, got none. "),
     ],
     ids=str,
 )  # fmt: skip
@@ -112,6 +114,13 @@ def test_choices_that_do_not_go_together_are_refused_with_the_nearest_that_do(pa
     assert found.startswith(line)
     key, value = re.search(r"Nearest: ([a-z._]+)=([\w.]*\w)", found).groups()
     assert together(parameters, **(changes | {key.replace(".", "__"): yaml.safe_load(value)})) == []
+
+
+def test_rules_about_different_choices_are_checked_at_once(parameters):
+    changes = FACTOR | {"model__network": "ladder", "model__likelihood": "gaussian", "train__binarisation": "dynamic"}
+    assert [line.partition(":")[0] for line in together(parameters, **changes)] == [
+        "train.binarisation", "objective.name",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

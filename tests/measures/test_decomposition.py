@@ -68,6 +68,11 @@ def test_standard_errors_shrink_with_the_number_of_images(model, sample_digits):
     assert [part.standard_error for part in decompose_rate(model, sample_digits[1]["images"][:1], seed=0)] == [0] * 3
 
 
+def test_several_groups_are_refused(images):
+    with pytest.raises(InputError, match=r"expected a model with one group of latents, got 4"):
+        decompose_rate(small(network="ladder"), images, seed=0)
+
+
 def test_another_prior_is_refused(images):
     with pytest.raises(InputError, match=r"expected a model with the prior N\(0, I\), got FlowPrior"):
         decompose_rate(small(prior="flow"), images, seed=0)

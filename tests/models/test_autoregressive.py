@@ -7,7 +7,7 @@ import torch
 
 from vae_mnist.config.model import AutoregressiveConfig
 from vae_mnist.models.autoregressive import Autoregressive
-from vae_mnist.models.likelihoods import Bernoulli
+from vae_mnist.models.likelihoods import Bernoulli, shown_words
 
 from ..helpers.models import small
 
@@ -123,3 +123,8 @@ def test_a_model_with_it_draws_and_learns(images):
     result.nll.mean().backward()
     assert all(weight.grad.isfinite().all() for weight in model.likelihood.parameters())
     assert model.likelihood.last.weight.grad.abs().sum() > 0
+
+
+def test_a_caption_says_that_pixels_are_given_those_before():
+    assert shown_words(small(likelihood="autoregressive").likelihood) == "pixel means given the pixels before"
+    assert shown_words(Bernoulli()) == "pixel means"

@@ -67,7 +67,12 @@ def test_labels_are_refused_where_they_mean_nothing():
 def test_paths_keep_their_class(model, images):
     codes, _ = encode(model, images[:2], LABELS[:2])
     path = interpolate(model, codes[0], codes[1], 3, labels=7)
-    torch.testing.assert_close(path[:1], model.decode(codes[:1, :4], torch.tensor([7])).detach())
+    ends = model.decode(codes[:, :4], torch.tensor([7, 7])).detach()
+    torch.testing.assert_close(path[[0, -1]], ends)
+    classes = torch.tensor([7, 3, 3])
+    changing = interpolate(model, codes[0], codes[1], 3, labels=classes)  # one a step
+    torch.testing.assert_close(changing[0], ends[0])
+    torch.testing.assert_close(changing[1], interpolate(model, codes[0], codes[1], 3, labels=3)[1])
 
 
 def test_a_traversal_keeps_its_class(model):

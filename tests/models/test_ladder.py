@@ -186,3 +186,23 @@ def test_at_temperature_zero_all_groups_are_at_their_means(model):
     generator = torch.Generator().manual_seed(3)
     top, rest = 0.5 * torch.randn(2, 4, generator=generator), torch.randn(2, 392, generator=generator)
     torch.testing.assert_close(lower, model.decode(model.complete(top, noise=0.5 * rest)).detach())
+
+
+@pytest.mark.parametrize("layer", ["prior", "difference"])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_gradients_stay_finite_at_the_bounds_of_the_lower_groups(layer, sign):
+    """Of the log-variance of a prior, and of its difference to the posterior's."""
+    model = small(network="ladder", ladder=SIZES)
+    with torch.no_grad():
+        for level in model.network.levels:
+            for group in level:
+                getattr(group, layer).bias[group.latents :] = sign * 1000.0
+    images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    result = model(images, noise(model, 2))
+    for p, q in zip(result.priors[1:], result.posteriors[1:], strict=True):
+        bounded = p.logvar if layer == "prior" else q.logvar - p.logvar
+        torch.testing.assert_close(bounded, torch.full_like(bounded, sign * 5.0))
+    loss = (result.distortion + result.rate).mean()
+    loss.backward()
+    assert loss.isfinite()
+    assert all(weight.grad.isfinite().all() for weight in model.parameters())

@@ -47,6 +47,26 @@ def test_draws_follow_the_density():
     torch.testing.assert_close(draws.var(0), expected.variance, rtol=0.02, atol=0)
 
 
+@pytest.mark.parametrize("logvar", [-1000.0, 1000.0])
+def test_gradients_stay_finite_at_the_bound_of_the_log_variance(logvar):
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        prior = MixturePrior(2, MixtureConfig(components=3))
+        prior.logvars.fill_(logvar)
+    density = prior.given(None).log_prob(torch.randn(5, 2, generator=GENERATOR))
+    density.sum().backward()
+    assert density.isfinite().all()
+    assert all(weight.grad.isfinite().all() for weight in prior.parameters())
+
+
+def test_a_temperature_scales_the_standard_deviation_of_each_component():
+    mean, logvar = torch.tensor([[-50.0, 0.0], [50.0, 3.0]]), torch.tensor([[0.0, 1.0], [-1.0, 0.5]])
+    mixed = GaussianMixture(torch.tensor([0.5, 0.5]).log(), DiagonalGaussian(mean, logvar))
+    draws = mixed.draw(100_000, torch.Generator().manual_seed(0), temperature=0.5)
+    for component, near in enumerate((draws[:, 0] < 0, draws[:, 0] > 0)):
+        spread = torch.exp(0.5 * logvar[component])
+        torch.testing.assert_close(draws[near].std(0), 0.5 * spread, rtol=0.02, atol=0)
+
+
 def test_a_temperature_of_zero_draws_the_means():
     mixed = mixture()
     draws = mixed.draw(50, torch.Generator().manual_seed(0), temperature=0.0)

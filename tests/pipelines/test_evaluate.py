@@ -138,6 +138,16 @@ def test_a_checkpoint_of_grey_values_is_not_measured_on_binarised_pixels(finishe
     assert "evaluate.binarisation: expected auto or none for a checkpoint whose likelihood" in result.output
 
 
+def test_a_checkpoint_of_dependent_pixels_is_not_measured_on_grey_ones(finished):
+    """Grey values of the pixels before would say more about a pixel than black and white ones."""
+    small = {"model__autoregressive__features": 2, "model__autoregressive__blocks": 0, "train__epochs": 1}
+    dependent = {"run": "dependent", "model__likelihood": "autoregressive", "train__binarisation": "dynamic"}
+    assert finished.invoke("--pipelines=train", **dependent, **small).exit_code == 0
+    result = finished.invoke("--pipelines=evaluate", run="dependent", evaluate__binarisation="none")
+    assert result.exit_code == 1
+    assert "evaluate.binarisation: expected auto or dynamic for a checkpoint whose likelihood" in result.output
+
+
 def test_evaluation_uses_the_precision_of_the_run(finished, sample_digits):
     params = {"run": "half", "train__precision": "bfloat16"}
     assert finished.invoke("--pipelines=train,evaluate", **params).exit_code == 0

@@ -53,7 +53,7 @@ def test_colour_images_stay_in_colour():
     pixels = np.asarray(pictures["digit_0002"]())
     assert np.array_equal(pixels, (images[1] * 255).round().byte().permute(1, 2, 0).numpy())
     facts = {"dataset": card(), "row": {"epoch": 1, "test_loss": 1.0, "beta": 1.0}}
-    facts |= {"drawn": "seed 0", "columns": 0}
+    facts |= {"drawn": "seed 0", "shown": "pixel means", "columns": 0}
     assert draw_digits({"images": images}, facts, "r").mode == "RGB"
 
 

@@ -1,6 +1,7 @@
 """A run of a conditional ladder on binarised digits in colour, through all pipelines."""
 
 import json
+import math
 import shutil
 from itertools import accumulate, pairwise
 
@@ -10,13 +11,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from vae_mnist import load_model, sample, traverse
-from vae_mnist.data.pixels import binarise
+from vae_mnist import encode, interpolate, load_model, sample, traverse
+from vae_mnist.data.pixels import as_pixels, binarise
 from vae_mnist.measures.bounds import average_terms, importance_weighted
 from vae_mnist.measures.latents import posterior_statistics
 from vae_mnist.measures.measured import Measured
 from vae_mnist.objectives import Elbo
-from vae_mnist.plots import Caption, traversal_grid
+from vae_mnist.plots import Caption, interpolation_strips, traversal_grid
 from vae_mnist.sampling import complete, decode
 from vae_mnist.storage.checkpoints import read_checkpoint
 
@@ -30,6 +31,7 @@ CHOICES = {
     "train__epochs": 1,
     "report__sample_side": 3,
     "report__traversal_dims": 2,
+    "report__interpolation_pairs": 1,
     "ingest__image_size": 32,
     "ingest__channels": 3,
 }
@@ -120,10 +122,32 @@ def test_a_traversal_says_which_group_and_which_class(project, model, digits):
     assert abs(drawn(project, "traversal.png") - page(project, title, images, names)).max() <= 1
 
 
+def test_interpolations_say_which_group_and_which_class(project, model, digits):
+    shown = [digits["labels"].tolist().index(label) for label in (0, 1)]
+    images = as_pixels(digits["images"][shown])
+    codes, _ = encode(model, images, digits["labels"][shown])
+    path = interpolate(model, codes[0], codes[1], 10, labels=0)
+    title = "From one digit to another, given the class of the first, by the top group of latents"
+    checkpoint = read_checkpoint(project.path("06_models", "cl", "vae_epoch_001.pt"))
+    caption = Caption.of(title, "cl", checkpoint.dataset, checkpoint.history[-1])
+    expected = interpolation_strips([torch.cat([images[:1], path, images[1:]])], caption)
+    assert abs(drawn(project, "interpolations.png") - np.asarray(expected).astype(int)).max() <= 1
+
+
+def test_bits_per_dimension_count_every_colour(project):
+    levels = {"run": "levels", "model__likelihood": "discretised_logistic", "train__epochs": 1}
+    assert project.invoke("--pipelines=train,evaluate", **levels).exit_code == 0
+    content = json.loads(project.path("07_model_output", "levels", "metrics.json").read_text(encoding="utf-8"))
+    found = {(each["name"], each["settings"].get("of")): each["value"] for each in content}
+    bits = found["bits_per_dimension", "neg_elbo"]
+    assert bits == pytest.approx(found["neg_elbo", None] / (3 * 32 * 32 * math.log(2)), rel=1e-9)
+
+
 def test_latent_measures_say_which_groups(project):
     (active,) = measured(project, "active_units")
-    assert active.data == "posteriors of 1,000 test images, all groups of latents"
-    assert measured(project, "kl_of_dimension")[0].data == "posteriors of 1,000 test images, top group of latents"
+    assert active.data == "posteriors of 1,000 test images, not binarised, all groups of latents"
+    top = "posteriors of 1,000 test images, not binarised, top group of latents, to N(0, I)"
+    assert measured(project, "kl_of_dimension")[0].data == top
 
 
 def test_the_report_shows_what_each_group_does(project, model):

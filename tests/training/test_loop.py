@@ -127,6 +127,11 @@ def test_the_callers_random_state_decides_nothing(splits):
 WARMUP = objective_config(elbo=PLAIN | {"kl_warmup_steps": 15})
 CAPACITY = objective_config(elbo=PLAIN | {"capacity": 3.0, "capacity_gamma": 2.0, "capacity_steps": 15})
 OTHERS = [WARMUP, CAPACITY, *(objective_config(name=name) for name in ("total_correlation", "factor", "dreg"))]
+FREE_BITS = objective_config(elbo=PLAIN | {"kl_warmup_steps": 9, "free_bits": 1.0, "free_bits_steps": 12})
+LIKE_QUALITY = {  # with matrices that Muon takes
+    "network": "ladder", "prior": "flow",
+    "ladder": {"patch": 2, "channels": [16, 16], "blocks": [1, 1], "groups": [1, 1], "latent_channels": [1, 2]},
+}  # fmt: skip
 HALF = [({}, ELBO, {"precision": precision}) for precision in ("bfloat16", "float16")]
 SCHEDULE = {"schedule": "cosine", "warmup_steps": 7, "adam_beta1": 0.8, "adam_beta2": 0.99, "output_bias": "data"}
 OPTIONS = {"optimizer": "muon", "weight_decay": 0.1, "clip_norm": 5.0, "average": 0.9, "binarisation": "dynamic"}
@@ -139,6 +144,8 @@ OPTIONS = {"optimizer": "muon", "weight_decay": 0.1, "clip_norm": 5.0, "average"
         *(({}, each, {}) for each in OTHERS),
         ({"network": "ladder"}, CAPACITY, {}),
         ({}, objective_config(name="dreg"), OPTIONS),
+        (LIKE_QUALITY, FREE_BITS, OPTIONS | {"precision": "bfloat16"}),
+        ({"network": "residual", "likelihood": "autoregressive", "conditional": True}, WARMUP, OPTIONS),
         *HALF,
         ({}, ELBO, SCHEDULE),
         ({}, ELBO, OPTIONS),

@@ -76,8 +76,8 @@ def problems_in(values: object, whole: type[ParameterGroup] = Parameters) -> lis
                 case "model_type" if group:
                     names = ", ".join(group.model_fields)
                     lines.append(f"{path}: expected a group of parameters ({names}), got {_shown(detail['input'])}.")
-                case "value_error" if group:  # a rule about several keys, whose text names them
-                    lines.append(str(detail["ctx"]["error"]))
+                case "value_error" if group:  # rules about several keys, a line each, which name the keys
+                    lines += str(detail["ctx"]["error"]).splitlines()
                 case _:
                     expected.setdefault(path, (detail["input"], []))[1].append(_expectation(detail["msg"]))
     for path, (came, texts) in expected.items():

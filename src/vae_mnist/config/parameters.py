@@ -1,6 +1,7 @@
 """All parameters as frozen classes: types and ranges here, values and reasons in conf/base."""
 
 import os
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -9,6 +10,7 @@ from .model import SEVERAL_GROUPS, ModelConfig
 from .objective import ObjectiveConfig
 from .types import ParameterGroup, Seed, text
 
+GREY_SAYS_MORE = "Grey values of the pixels before say more about a pixel than black and white ones."
 NAME_BYTES, PATH_BYTES = 255, 3072  # Linux takes 255 and 4,096, and longer names lie below the folder
 
 
@@ -136,81 +138,76 @@ class Parameters(Locations):
     generate: GenerateConfig
 
     @model_validator(mode="after")
-    def _binarised_images_have_a_likelihood_of_binary_pixels(self) -> Self:
-        if self.evaluate.binarisation == "dynamic" and not self.model.binary:
-            raise ValueError(
-                f"evaluate.binarisation: expected auto or none with model.likelihood={self.model.likelihood}, got "
-                "dynamic. That likelihood is one of grey values. Nearest: evaluate.binarisation=auto."
-            )
+    def _choices_go_together(self) -> Self:
+        rules = (self._about_pixels, self._about_groups, self._about_parts_of_the_rate, self._about_training)
+        if problems := [problem for rule in rules for problem in rule()]:
+            raise ValueError("\n".join(problems))
         return self
 
-    @model_validator(mode="after")
-    def _binary_pixels_are_trained_with_a_likelihood_of_them(self) -> Self:
-        if self.train.binarisation == "none" and self.model.likelihood == "autoregressive":
-            raise ValueError(
-                "train.binarisation: expected dynamic or static with model.likelihood=autoregressive, got none. Grey "
-                "values of the pixels before say more about a pixel than black and white ones. "
-                "Nearest: train.binarisation=dynamic."
+    def _about_pixels(self) -> Iterator[str]:
+        likelihood, trained, evaluated = self.model.likelihood, self.train.binarisation, self.evaluate.binarisation
+        if evaluated == "dynamic" and not self.model.binary:
+            yield (
+                f"evaluate.binarisation: expected auto or none with model.likelihood={likelihood}, got dynamic. That "
+                "likelihood is one of grey values. Nearest: evaluate.binarisation=auto."
             )
-        if self.train.binarisation != "none" and not self.model.binary:
-            raise ValueError(
-                f"train.binarisation: expected none with model.likelihood={self.model.likelihood}, got "
-                f"{self.train.binarisation}. That likelihood is one of grey values. "
-                "Nearest: model.likelihood=bernoulli."
+        if evaluated == "none" and likelihood == "autoregressive":
+            yield (
+                "evaluate.binarisation: expected auto or dynamic with model.likelihood=autoregressive, got none. "
+                f"{GREY_SAYS_MORE} Nearest: evaluate.binarisation=auto."
             )
-        return self
+        if trained == "none" and likelihood == "autoregressive":
+            yield (
+                "train.binarisation: expected dynamic or static with model.likelihood=autoregressive, got none. "
+                f"{GREY_SAYS_MORE} Nearest: train.binarisation=dynamic."
+            )
+        if trained != "none" and not self.model.binary:
+            yield (
+                f"train.binarisation: expected none with model.likelihood={likelihood}, got {trained}. That likelihood "
+                "is one of grey values. Nearest: model.likelihood=bernoulli."
+            )
 
-    @model_validator(mode="after")
-    def _some_objectives_need_latents_of_one_group(self) -> Self:
+    def _about_groups(self) -> Iterator[str]:
         name, network = self.objective.name, self.model.network
         if name in ("total_correlation", "factor", "dreg") and network in SEVERAL_GROUPS:
             nearest = "iwae" if name == "dreg" else "elbo with objective.beta"
-            raise ValueError(
+            yield (
                 f"objective.name: expected elbo or iwae with model.network={network}, got {name}, which is defined for "
                 f"latents of one group. Nearest: objective.name={nearest}."
             )
-        return self
 
-    @model_validator(mode="after")
-    def _parts_of_the_rate_need_a_prior_of_independent_dimensions(self) -> Self:
-        prior, images = self.model.prior, self.evaluate.decomposition_images
-        if self.objective.name == "total_correlation" and prior != "normal":
-            raise ValueError(
+    def _about_parts_of_the_rate(self) -> Iterator[str]:
+        elbo, prior, images = self.objective.elbo, self.model.prior, self.evaluate.decomposition_images
+        several = self.model.network in SEVERAL_GROUPS
+        if self.objective.name == "total_correlation" and prior != "normal" and not several:
+            yield (
                 f"model.prior: expected normal with objective.name=total_correlation, got {prior}. The KL of each "
                 "dimension needs a prior of independent dimensions. Nearest: objective.name=factor."
             )
-        if images and (prior != "normal" or self.model.network in SEVERAL_GROUPS):
-            raise ValueError(
+        if images and (prior != "normal" or several):
+            yield (
                 f"evaluate.decomposition_images: expected 0 with model.network={self.model.network} and model.prior="
                 f"{prior}, got {images}. The parts of the rate need latents of one group, and model.prior=normal. "
                 "Nearest: evaluate.decomposition_images=0."
             )
-        return self
-
-    @model_validator(mode="after")
-    def _a_bounded_rate_needs_its_closed_form(self) -> Self:
-        elbo, prior = self.objective.elbo, self.model.prior
         for key, value in (("free_bits", elbo.free_bits), ("capacity_gamma", elbo.capacity_gamma)):
-            groups = key == "free_bits" and self.model.network in SEVERAL_GROUPS  # whose rates are enough
-            if value and self.objective.name == "elbo" and prior != "normal" and not groups:
-                raise ValueError(
+            of_groups = key == "free_bits" and several  # whose rates are enough
+            if value and self.objective.name == "elbo" and prior != "normal" and not of_groups:
+                yield (
                     f"objective.elbo.{key}: expected 0 with model.prior={prior}, got {value:g}. It bounds the KL of "
                     "each image, for which that prior has no closed form. Nearest: model.prior=normal; or use "
                     "objective.elbo.kl_warmup_steps in its place."
                 )
-        return self
 
-    @model_validator(mode="after")
-    def _how_an_objective_can_be_trained(self) -> Self:
+    def _about_training(self) -> Iterator[str]:
         name = self.objective.name
         if self.objective.whole_batch and self.train.batch_size == 1:
-            raise ValueError(
+            yield (
                 f"train.batch_size: expected at least 2 with objective.name={name}, which compares images, got 1. "
                 "Nearest: train.batch_size=2."
             )
         if name == "dreg" and self.train.compile:
-            raise ValueError(
+            yield (
                 "train.compile: expected false with objective.name=dreg, got true. It changes gradients between "
                 "operations that a compiler joins. Nearest: objective.name=iwae."
             )
-        return self

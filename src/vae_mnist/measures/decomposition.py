@@ -44,9 +44,11 @@ def decompose_rate(model: VAE, images: Tensor, labels: Tensor | None = None, *, 
         seed: of the codes, one for each image.
 
     Raises:
-        InputError: no images, a wrong shape or range, or another prior.
+        InputError: no images, a wrong shape or range, another prior, or several groups.
     """
     check_some(images)
+    if len(model.groups) > 1:
+        raise InputError(f"decompose_rate: expected a model with one group of latents, got {len(model.groups)}.")
     if not isinstance(model.prior, StandardNormal):
         raise InputError(
             f"decompose_rate: expected a model with the prior N(0, I), got {type(model.prior).__name__}. "

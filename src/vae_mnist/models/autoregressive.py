@@ -26,6 +26,7 @@ class Autoregressive(nn.Module):
 
     name = "bce"
     pixels: Pixels = "binary"
+    independent = False
     words = "nats per image, binary pixels, each given the ones before it"
 
     def __init__(self, channels: int, config: AutoregressiveConfig) -> None:

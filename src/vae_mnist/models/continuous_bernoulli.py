@@ -18,6 +18,7 @@ class ContinuousBernoulli:
     name = "nll"
     outputs = 1
     pixels: Pixels = "grey"
+    independent = True
     words = (
         "nats per image, a density of pixel values in [0, 1] (continuous Bernoulli), which may be negative and does "
         "not compare with probabilities of binarised or 8-bit pixels"

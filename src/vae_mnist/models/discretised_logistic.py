@@ -20,6 +20,7 @@ class DiscretisedLogistic:
     name = "nll"
     outputs = 2
     pixels: Pixels = "levels"
+    independent = True
     words = (
         "nats per image, probabilities of 8-bit pixels (discretised logistic): an upper bound on the NLL of the "
         "images as they are stored"

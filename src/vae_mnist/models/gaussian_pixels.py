@@ -19,6 +19,7 @@ class GaussianPixels(nn.Module):
     name = "nll"
     outputs = 1
     pixels: Pixels = "grey"
+    independent = True
     words = (
         "nats per image, a density of pixel values (Gaussian with one learned scale), which may be negative and does "
         "not compare with probabilities of binarised or 8-bit pixels"

@@ -19,6 +19,7 @@ class Likelihood(Protocol):
     name: str  # of its negative logarithm, in tables
     outputs: int  # that it needs of the decoder, per channel of the image
     pixels: Pixels
+    independent: bool  # are pixels, given the code
     words: str  # what its numbers mean
 
     def nll(self, outputs: Tensor, images: Tensor) -> Tensor:
@@ -60,12 +61,18 @@ def loss_words(likelihood: str, binarisation: str) -> str:
     return _BINARY.get(binarisation, likelihood)
 
 
+def shown_words(likelihood: Likelihood) -> str:
+    """What the images are that `Likelihood.mean` gives."""
+    return "pixel means" if likelihood.independent else "pixel means given the pixels before"
+
+
 class Bernoulli:
     """Independent Bernoulli pixels; the outputs are logits, log p / (1 - p)."""
 
     name = "bce"
     outputs = 1
     pixels: Pixels = "binary"
+    independent = True
     words = (
         "nats per image, grey pixels as Bernoulli means: an upper bound on the NLL of dynamically binarised images, "
         "no density of grey images"

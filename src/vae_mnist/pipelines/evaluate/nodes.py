@@ -9,7 +9,7 @@ from math import ceil, log, prod
 import torch
 from torch import Tensor
 
-from ...config.parameters import EvaluateConfig, TrainConfig
+from ...config.parameters import GREY_SAYS_MORE, EvaluateConfig, TrainConfig
 from ...data.images import Digits
 from ...data.pixels import binarise
 from ...errors import ConfigError
@@ -143,7 +143,7 @@ def measure_latents(codes: dict[str, Tensor]) -> list[Measured]:
     """
     groups = codes["kl"].split(codes["groups"].tolist())
     several = len(groups) > 1
-    data = f"posteriors of {len(codes['means']):,} test images"
+    data = f"posteriors of {len(codes['means']):,} test images, not binarised"
     top = f"{data}, top group of latents" if several else data
     active = Measured(
         name="active_units",
@@ -160,8 +160,12 @@ def measure_latents(codes: dict[str, Tensor]) -> list[Measured]:
             for number, value in enumerate(values)
         ]
 
-    measured = [active, *kl("kl_of_dimension", "dimension", groups[0].tolist(), top)]
-    return measured + (kl("kl_of_group", "group", [float(group.sum()) for group in groups], data) if several else [])
+    # Only N(0, I) has a closed form for each dimension of the top group, whatever the prior is.
+    measured = [active, *kl("kl_of_dimension", "dimension", groups[0].tolist(), f"{top}, to N(0, I)")]
+    if several:
+        sums = [float(group.sum()) for group in groups]
+        measured += kl("kl_of_group", "group", sums, f"{data}, of group 1 to N(0, I), of others to their priors")
+    return measured
 
 
 def measure_decomposition(
@@ -212,13 +216,18 @@ def _binarises(config: EvaluateConfig, model: VAE) -> bool:
     """Whether bounds are measured on binarised images.
 
     Raises:
-        ConfigError: they shall be, but the likelihood is not one of binarised pixels.
+        ConfigError: the likelihood does not go with what is asked for.
     """
     binary = model.likelihood.pixels == "binary"
     if config.binarisation == "dynamic" and not binary:
         raise ConfigError(
             "evaluate.binarisation: expected auto or none for a checkpoint whose likelihood is one of grey values, got "
             "dynamic. Use --params=evaluate.binarisation=auto."
+        )
+    if config.binarisation == "none" and not model.likelihood.independent:
+        raise ConfigError(
+            "evaluate.binarisation: expected auto or dynamic for a checkpoint whose likelihood is autoregressive, got "
+            f"none. {GREY_SAYS_MORE} Use --params=evaluate.binarisation=auto."
         )
     return binary and config.binarisation != "none"
 

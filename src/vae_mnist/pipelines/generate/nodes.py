@@ -12,6 +12,7 @@ from torch import Tensor
 from ...config.parameters import GenerateConfig, TrainConfig
 from ...errors import CheckpointError, ConfigError, InputError
 from ...models import model_from_checkpoint
+from ...models.likelihoods import shown_words
 from ...plots import Caption, sample_grid
 from ...sampling import class_labels, decode, prior_codes
 from ...storage.checkpoints import Checkpoint
@@ -66,7 +67,8 @@ def generate_digits(
     drawn += ", a column a class" if by_turns else f", class {config.label}" if model.classes else ""
     drawn += f", temperature {config.temperature:g}" if config.temperature != 1 else ""
     columns = model.classes if by_turns else 0
-    return tensors, {"dataset": checkpoint.dataset, "row": checkpoint.history[-1], "drawn": drawn, "columns": columns}
+    said = {"drawn": drawn, "shown": shown_words(model.likelihood), "columns": columns}
+    return tensors, {"dataset": checkpoint.dataset, "row": checkpoint.history[-1]} | said
 
 
 def draw_digits(tensors: dict[str, Tensor], facts: dict[str, Any], run: str) -> Image.Image:
@@ -74,7 +76,7 @@ def draw_digits(tensors: dict[str, Tensor], facts: dict[str, Any], run: str) -> 
     images = tensors["images"]
     shown = images[:GRID_LIMIT]
     what = f"{len(images):,} new digits" if len(shown) == len(images) else f"{len(shown)} of {len(images):,} new digits"
-    title = f"{what}, {facts['drawn']} (pixel means)"
+    title = f"{what}, {facts['drawn']} ({facts['shown']})"
     columns = facts["columns"] or ceil(sqrt(len(shown)))
     return sample_grid(shown, columns, Caption.of(title, run, facts["dataset"], facts["row"]))
 

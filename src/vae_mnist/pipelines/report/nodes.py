@@ -19,7 +19,7 @@ from ...data.pixels import as_pixels
 from ...errors import DataError
 from ...models import VAE, model_from_checkpoint
 from ...models.build import build_likelihood
-from ...models.likelihoods import loss_words
+from ...models.likelihoods import loss_words, shown_words
 from ...plots import (
     Caption,
     animation,
@@ -102,10 +102,11 @@ def draw_samples(
         labels = torch.arange(model.classes).repeat_interleave(side) if model.classes else None
         with machine.measuring():
             images = sample(model, side * (model.classes or side), labels=labels, seed=config.seed)
+        which = "of each class" if model.classes else "from the prior"
+        caption = _caption(f"Samples {which} ({shown_words(model.likelihood)})", run, checkpoint)
         if model.classes:
-            caption = _caption("Samples of each class (pixel means)", run, checkpoint)
             return traversal_grid(images, [str(label) for label in range(model.classes)], caption)
-        return sample_grid(images, side, _caption("Samples from the prior (pixel means)", run, checkpoint))
+        return sample_grid(images, side, caption)
 
     return _one_an_epoch("sample", checkpoints, draw)
 
@@ -258,11 +259,10 @@ def _described(columns: list[str], distortion: str, checkpoint: Checkpoint) -> d
         distortion: f"distortion -log p(x|z) of the {checkpoint.model['likelihood']} likelihood, summed over pixels",
         "neg_elbo": f"{distortion} + kld: the negative evidence lower bound, the loss at beta 1",
     }
-    described = {}
+    described, further = {}, f"further term of the objective {objective}, or of its training"
     for column in columns:
         split = next((split for split in SPLITS if column.startswith(split)), "")
         name = column.removeprefix(split)
-        further = f"further term of the objective {objective}, or of its training"
         described[name] = texts.get(name, further) if split else texts[name]
     return described
 
