@@ -71,6 +71,13 @@ def test_a_damaged_data_card_is_named(ingested):
     assert "Traceback" not in result.output
 
 
+def test_digits_of_a_class_are_refused_before_a_model_without_classes_is_trained(finished):
+    result = finished.invoke("--pipelines=train,generate", run="unlabelled", generate__label=7)
+    assert result.exit_code == 1
+    assert "Error: generate.label: expected null with model.conditional=false, got 7. " in result.output
+    assert not finished.path("07_model_output", "unlabelled").exists()
+
+
 @pytest.mark.parametrize("pipelines", ["--pipelines=ingest,train", "--pipelines=train"])
 def test_a_network_with_more_levels_than_the_images_allow_is_refused_before_anything_is_made(finished, pipelines):
     result = finished.invoke(pipelines, run="deep", model__network="residual", model__residual__patch=16)

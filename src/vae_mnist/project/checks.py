@@ -13,7 +13,7 @@ from kedro.pipeline import Pipeline
 from ..config.check import parameter_problems
 from ..config.model import ModelConfig
 from ..config.objective import ObjectiveConfig
-from ..config.parameters import IngestConfig, TrainConfig
+from ..config.parameters import GenerateConfig, IngestConfig, TrainConfig
 from ..errors import ConfigError, DataError
 from .places import SHARED, location, shown
 
@@ -72,10 +72,10 @@ def check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
 
 
 def check_model(pipeline: Pipeline, catalog: DataCatalog, parameters: Mapping[str, Any]) -> None:
-    """Refuse a model that cannot be built for images of the size that the run trains on.
+    """Refuse a model that cannot be built for the images that the run trains on, or not generate what it is asked for.
 
     Raises:
-        ConfigError: the images are too small for the network.
+        ConfigError: the images are too small for the network, or digits of a class are asked of an unconditional model.
         DataError: the data card is damaged.
     """
     if "params:model" not in pipeline.inputs():
@@ -84,12 +84,19 @@ def check_model(pipeline: Pipeline, catalog: DataCatalog, parameters: Mapping[st
 
     from ..models import build_model
 
+    model = ModelConfig.model_validate(parameters["model"])
+    label = GenerateConfig.model_validate(parameters["generate"]).label
+    if "params:generate" in pipeline.inputs() and label is not None and not model.conditional:
+        raise ConfigError(
+            f"generate.label: expected null with model.conditional=false, got {label}. A model that is not given "
+            "labels does not know classes. Nearest: generate.label=null; or model.conditional=true."
+        )
     ingest = IngestConfig.model_validate(parameters["ingest"])
     shape: Sequence[int] = (ingest.channels, ingest.image_size, ingest.image_size)
     if "data_card" in pipeline.inputs():
         shape = catalog.load("data_card").image_shape
     with torch.device("meta"):  # no weights, and no generator moves
-        build_model(ModelConfig.model_validate(parameters["model"]), shape)
+        build_model(model, shape)
 
 
 def machine_of(pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[str, Any]:
