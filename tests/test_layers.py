@@ -1,5 +1,6 @@
 """The shape of the package: who imports whom, what is public, what importing costs."""
 
+import re
 import subprocess
 import sys
 
@@ -59,7 +60,7 @@ def test_the_loop_fits_on_a_screen():
 
 def test_the_size_of_an_image_is_that_of_the_data():
     """The 28 x 28 pixels of MNIST, hidden in a view(-1, 784), are a mistake of public code."""
-    assert "784" not in sources()
+    assert not re.search(r"784|28 \* 28", sources())
 
 
 def test_nothing_is_unpickled():

@@ -16,7 +16,7 @@ from .data.pixels import as_pixels
 from .errors import InputError
 from .models import VAE
 
-CHUNK = 4096 * 28 * 28  # pixels of decoder outputs at once
+CHUNK = 3 * 2**20  # pixels of decoder outputs at once
 
 Labels = Tensor | Sequence[int] | int | None
 
