@@ -179,6 +179,7 @@ class Parameters(Locations):
     def _about_parts_of_the_rate(self) -> Iterator[str]:
         elbo, prior, images = self.objective.elbo, self.model.prior, self.evaluate.decomposition_images
         several = self.model.network in SEVERAL_GROUPS
+        # Of a ladder, the rule about groups names an objective that goes with every prior.
         if self.objective.name == "total_correlation" and prior != "normal" and not several:
             yield (
                 f"model.prior: expected normal with objective.name=total_correlation, got {prior}. The KL of each "
