@@ -68,12 +68,12 @@ def test_a_loss_that_is_not_the_plain_bound_is_drawn_beside_it(caption):
 
 
 def test_further_terms_of_an_objective_have_a_panel_each(caption):
-    further = {"total_correlation": [3.0, 2.0, 1.0], "mutual_information": [5.0, 4.0, 3.0]}
+    further = {"dimension_wise_kl": [3.0, 2.0, 1.0], "mutual_information": [5.0, 4.0, 3.0]}
     losses = table(3, **further).assign(train_gradient_norm=[9.0, 9.0, 9.0])  # which is no loss
     figure, browser = loss_curves(losses, caption), interactive_loss_curves(losses, caption)
-    assert titles(figure)[3:] == ["Total correlation", "Mutual information"]
+    assert titles(figure)[3:] == ["Dimension wise KL", "Mutual information"]
     assert [len(axes.lines) for axes in figure.axes[3:]] == [2, 2]
-    assert [note.text for note in browser.layout.annotations[3:5]] == ["Total correlation", "Mutual information"]
+    assert [note.text for note in browser.layout.annotations[3:5]] == ["Dimension wise KL", "Mutual information"]
     assert list(browser.data[-1].y) == losses["test_mutual_information"].tolist()
     assert browser.data[-1].yaxis == "y5"
     assert "nats" not in browser.data[-1].hovertemplate
@@ -81,8 +81,11 @@ def test_further_terms_of_an_objective_have_a_panel_each(caption):
 
 @pytest.mark.parametrize("further", [0, 1, 5])
 @pytest.mark.parametrize("validation", [False, True])
-def test_panels_and_the_names_of_their_curves_lie_beside_each_other(validation, further, caption):
-    figure = loss_curves(table(30, validation, **dict.fromkeys("abcde"[:further], range(30))), caption)
+@pytest.mark.parametrize("level", [0, 8000])
+def test_panels_and_the_names_of_their_curves_lie_beside_each_other(level, validation, further, caption):
+    losses = table(30, validation, **dict.fromkeys("abcde"[:further], range(30)))
+    losses[losses.columns[1:]] = level + 98 + losses[losses.columns[1:]] / 16  # numbers with decimals are the widest
+    figure = loss_curves(losses, caption)
     figure.draw_without_rendering()
     boxes = []
     for axes in figure.axes:

@@ -33,7 +33,7 @@ def loss_curves(table: pd.DataFrame, caption: Caption) -> Figure:
     figure = figure_page(width, height, caption)
     across, down = 1200 / width, 470 / height  # the sizes below are those of one row of three
     bottom, top = (FOOTER + 52) / 470, 1 - (HEADER + 34) / 470
-    breadth = 0.2 if "validation_loss" in table.columns else 0.245  # room for the longer names beside a panel
+    breadth = 0.18 if "validation_loss" in table.columns else 0.21  # room for the longer names beside a panel
     for index, (part, title) in enumerate(panels.items()):
         row, column = divmod(index, columns)
         left, above = (0.045 + column * 0.325) * across, (rows - 1 - row) * 336 / height
@@ -119,7 +119,7 @@ def _panels(table: pd.DataFrame) -> dict[str, str]:
         panels["neg_elbo"] = "Negative ELBO (beta 1), nats per image"
     # Further terms of the objective, not all of them in nats; what only training has, its gradients say, is no loss.
     terms = [name for name in more if name != "neg_elbo" and f"test_{name}" in table.columns]
-    return panels | {name: name.replace("_", " ").capitalize() for name in terms}
+    return panels | {name: name.replace("_", " ").capitalize().replace(" kl", " KL") for name in terms}
 
 
 def _splits(table: pd.DataFrame, part: str) -> dict[str, "pd.Series[float]"]:
