@@ -71,9 +71,9 @@ def test_further_terms_of_an_objective_have_a_panel_each(caption):
     further = {"dimension_wise_kl": [3.0, 2.0, 1.0], "mutual_information": [5.0, 4.0, 3.0]}
     losses = table(3, **further).assign(train_gradient_norm=[9.0, 9.0, 9.0])  # which is no loss
     figure, browser = loss_curves(losses, caption), interactive_loss_curves(losses, caption)
-    assert titles(figure)[3:] == ["Dimension wise KL", "Mutual information"]
+    assert titles(figure)[3:] == ["Dimension-wise KL", "Mutual information"]
     assert [len(axes.lines) for axes in figure.axes[3:]] == [2, 2]
-    assert [note.text for note in browser.layout.annotations[3:5]] == ["Dimension wise KL", "Mutual information"]
+    assert [note.text for note in browser.layout.annotations[3:5]] == ["Dimension-wise KL", "Mutual information"]
     assert list(browser.data[-1].y) == losses["test_mutual_information"].tolist()
     assert browser.data[-1].yaxis == "y5"
     assert "nats" not in browser.data[-1].hovertemplate

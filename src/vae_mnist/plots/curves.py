@@ -119,7 +119,11 @@ def _panels(table: pd.DataFrame) -> dict[str, str]:
         panels["neg_elbo"] = "Negative ELBO (beta 1), nats per image"
     # Further terms of the objective, not all of them in nats; what only training has, its gradients say, is no loss.
     terms = [name for name in more if name != "neg_elbo" and f"test_{name}" in table.columns]
-    return panels | {name: name.replace("_", " ").capitalize().replace(" kl", " KL") for name in terms}
+    return panels | {name: _words(name) for name in terms}
+
+
+def _words(name: str) -> str:
+    return name.replace("_wise", "-wise").replace("_", " ").capitalize().replace(" kl", " KL")
 
 
 def _splits(table: pd.DataFrame, part: str) -> dict[str, "pd.Series[float]"]:

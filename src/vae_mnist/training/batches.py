@@ -61,10 +61,15 @@ class Batches:
             part = self.team.share(whole)
             pixels = as_pixels(images[part])
             if self.dynamic:
-                uniform = torch.rand(len(whole), *images.shape[1:], generator=self.generator)
-                pixels = (self.team.share(uniform).to(images.device) < pixels).float()
+                # No name for these numbers: they would stay in memory during the pass.
+                pixels = (self._uniform(len(whole)).to(images.device) < pixels).float()
             noise = self.team.share(noise, dim=1).to(images.device)
             yield Batch(pixels, labels[part], noise, len(whole), extra)
+
+    def _uniform(self, count: int) -> Tensor:
+        """One number in [0, 1) for each pixel of this process's images of a batch of `count`."""
+        shape = self.digits["images"].shape[1:]
+        return self.team.share(torch.rand(count, *shape, generator=self.generator))
 
 
 def binarised(splits: Mapping[Split, Digits], config: TrainConfig) -> Mapping[Split, Digits]:

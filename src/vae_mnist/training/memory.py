@@ -97,11 +97,8 @@ def training_need(
     trained = peak_bytes(lambda: loss(ceil(batch_size / processes)).backward())
     with torch.no_grad():
         measured = peak_bytes(lambda: loss(min(count, BATCH_SIZE) // minimised.samples + 1))
-    drawn = min(count, _BINARISED) * 17 * prod(image_shape) if config.binarisation != "none" else 0
-    # Random numbers, one for each pixel of a batch.
-    random = 4 * ceil(batch_size / processes) * prod(image_shape) if config.binarisation == "dynamic" else 0
     weights = _PARAMETER * parameters + _AVERAGE * averaged
-    return processes * (digits + random + weights + max(drawn, int(_SPARE * max(trained, measured))))
+    return processes * (digits + weights + int(_SPARE * max(trained, measured)))
 
 
 def evaluation_need(model: VAE, count: int, samples: int, chunk_size: int) -> int:
