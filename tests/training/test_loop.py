@@ -314,18 +314,6 @@ def test_after_training_on_binary_digits_losses_are_of_digits_binarised_once_fro
         assert checkpoint.history[-1][f"{split}_loss"] == pytest.approx(losses.loss, rel=1e-6)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
-@pytest.mark.parametrize("options", [{}, OPTIONS, {"binarisation": "static"}], ids=str)
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("precision", ["auto", "float32", "tf32", "float16"])
-def test_training_runs_on_a_card(splits, precision, compiled, options):
-    cfg = config(epochs=3, precision=precision, device="cuda", compile=compiled, **options)
-    on_card = {split: {key: value.cuda() for key, value in digits.items()} for split, digits in splits.items()}
-    *_, state = epochs(begin(splits, cfg), on_card, cfg)
-    assert state.history[-1]["test_loss"] < state.history[0]["test_loss"]
-
-
 PAGE_FAULTS = """
 import json, resource, torch
 from tests.helpers.models import MODEL, model_config

@@ -59,14 +59,19 @@ def test_a_machine_is_what_the_parameters_mean_here():
     assert machine == (CPU, ("bfloat16", torch.bfloat16), 3)
 
 
-def test_threads_hold_and_products_round_to_tf32_only_if_asked_to_and_only_while_at_work():
+def test_threads_hold_and_float32_rounds_to_tf32_only_if_asked_to_and_only_while_at_work():
+    def found():
+        cudnn = torch.backends.cudnn
+        products = torch.get_float32_matmul_precision()
+        return torch.get_num_threads(), products, cudnn.allow_tf32, cudnn.deterministic, cudnn.enabled
+
     threads, before = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    for name, expected in (("tf32", "high"), ("float32", "highest")):
+    for name, expected in (("tf32", ("high", True)), ("float32", ("highest", False))):
         torch.set_float32_matmul_precision("medium")
         try:
             with Machine(CPU, Precision(name, None), 3).at_work():
-                assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (3, expected)
-            assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == (threads, "medium")
+                assert found() == (3, *expected, True, True)
+            assert found() == (threads, "medium", True, False, True)
         finally:
             torch.set_float32_matmul_precision(before)
 

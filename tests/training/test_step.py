@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from vae_mnist.errors import ConfigError
 from vae_mnist.objectives import build_objective
 from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
 from vae_mnist.training.batches import Batch
-from vae_mnist.training.machine import resolve_precision
-from vae_mnist.training.step import CACHE, Compiled, Step, keep_code_at_home
+from vae_mnist.training.machine import Machine, Precision, resolve_precision
+from vae_mnist.training.step import CACHE, Compiled, Step, check_compiled, keep_code_at_home
 
 from ..helpers.compare import same
 from ..helpers.marks import slow_after
@@ -139,6 +140,22 @@ def test_without_a_compiler_that_works_the_run_says_what_it_needs(project, tmp_p
     error = result.stderr.splitlines()[-1]
     assert re.match(f"Error: train\\.compile: torch\\.compile failed: {said}", error), error
     assert error.endswith("Use --params=train.compile=false.")
+
+
+@pytest.mark.parametrize(
+    ("precision", "network", "setting"),
+    [("float16", "mlp", "train.precision=float16"), ("bfloat16", "conv", "model.network=conv")],
+)
+def test_steps_that_are_compiled_wrongly_for_a_card_are_refused(precision, network, setting):
+    """No card is needed for the refusal itself."""
+    machines = [Machine(torch.device(device), Precision(precision, None), 1) for device in ("cpu", "cuda")]
+    for machine in machines:
+        check_compiled(config(compile=False), network, machine)
+    check_compiled(config(compile=True), network, machines[0])
+    check_compiled(config(compile=True), "ladder", Machine(torch.device("cuda"), Precision("bfloat16", None), 1))
+    message = f"train.compile: expected false with {setting} on a CUDA card, got true.* Use --params=train.compile=fals"
+    with pytest.raises(ConfigError, match=message):
+        check_compiled(config(compile=True), network, machines[1])
 
 
 def test_compiled_code_is_kept_in_the_users_own_folder(tmp_path, monkeypatch):

@@ -39,13 +39,19 @@ class Machine(NamedTuple):
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Compute with these threads in the block; products of float32 round their factors to TF32 only if asked to."""
+        """Compute with these threads in the block.
+
+        Products and convolutions of float32 round their factors to TF32 only if asked to. A CUDA card takes those
+        convolutions whose sums always have the same order, so that it gives the same bits each time.
+        """
         keep_freed_memory()
         threads, products = torch.get_num_threads(), torch.get_float32_matmul_precision()
+        cudnn, rounded = torch.backends.cudnn, self.precision.name == "tf32"
         torch.set_num_threads(self.threads)
-        torch.set_float32_matmul_precision("high" if self.precision.name == "tf32" else "highest")
         try:
-            yield
+            with cudnn.flags(enabled=cudnn.enabled, deterministic=True, allow_tf32=rounded):
+                torch.set_float32_matmul_precision("high" if rounded else "highest")
+                yield
         finally:
             torch.set_num_threads(threads)
             torch.set_float32_matmul_precision(products)

@@ -27,7 +27,7 @@ from ..storage.records import DataCard
 from .average import follow
 from .machine import Machine
 from .optimizer import build_optimizer, check_optimizer
-from .step import Step
+from .step import Step, check_compiled
 
 _SEEDING = threading.Lock()  # of torch's default generator, which is one for all threads
 
@@ -107,7 +107,11 @@ def start(
         images: (N, C, H, W) uint8, to train on.
         classes: of the labels.
         machine: that trains.
+
+    Raises:
+        ConfigError: a step that PyTorch compiles wrongly.
     """
+    check_compiled(config, model.network, machine)
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         network = build_model(model, tuple(images.shape[1:]), classes)

@@ -8,11 +8,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..config.parameters import TrainConfig
 from ..errors import ConfigError
 from ..models import VAE
 from ..objectives import Objective, Terms
 from .batches import Batch
-from .machine import Precision
+from .machine import Machine, Precision
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
@@ -79,6 +80,24 @@ class Compiled:
                 f"train.compile: torch.compile failed: {said}. It needs a C++ compiler on a CPU, Triton on a CUDA "
                 "card. Use --params=train.compile=false."
             ) from error
+
+
+def check_compiled(config: TrainConfig, network: str, machine: Machine) -> None:
+    """Refuse the steps that PyTorch 2.11 compiled wrongly for a CUDA card: the first silently, the other with an error.
+
+    Raises:
+        ConfigError: `train.compile` with float16 or `model.network=conv` on a card.
+    """
+    cases = [
+        ("train.precision=float16", machine.precision.name == "float16", "the decoder's gradients came out as zero"),
+        ("model.network=conv", network == "conv", "it failed"),
+    ]
+    for setting, asked, said in cases if config.compile and machine.device.type == "cuda" else ():
+        if asked:
+            raise ConfigError(
+                f"train.compile: expected false with {setting} on a CUDA card, got true. When PyTorch compiled such a "
+                f"step, {said}. Use --params=train.compile=false."
+            )
 
 
 def keep_code_at_home() -> None:
