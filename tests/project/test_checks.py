@@ -1,6 +1,9 @@
 """What is refused before the first node, and what is not."""
 
 import pytest
+import torch
+
+from vae_mnist.training import machine
 
 
 @pytest.mark.parametrize("words", [["--runner=ParallelRunner"], ["--runner-params=is_async=True"]])
@@ -11,6 +14,15 @@ def test_a_runner_that_cannot_train_is_refused_in_one_sentence(finished, words):
         "Error: train_model saves each epoch while it trains, which ParallelRunner and --async do not support: "
         "leave them out, or use them for other pipelines only."
     )
+
+
+def test_a_step_that_is_compiled_wrongly_for_a_card_is_refused(finished, monkeypatch):
+    """No card is needed: only the answer that there is one is given here."""
+    card = machine.Machine(torch.device("cuda"), machine.Precision("float16", torch.float16), 1)
+    monkeypatch.setattr(machine, "resolve_machine", lambda config: card)
+    result = finished.invoke("--pipelines=train", train__compile=True)
+    assert result.exit_code == 1
+    assert "Error: train.compile: expected false with train.precision=float16 on a CUDA card" in result.output
 
 
 def test_processes_cannot_pass_on_what_is_in_memory(finished):

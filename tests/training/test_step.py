@@ -12,11 +12,12 @@ from vae_mnist.objectives import build_objective
 from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
 from vae_mnist.training.batches import Batch
 from vae_mnist.training.machine import Machine, Precision, resolve_precision
+from vae_mnist.training.state import start
 from vae_mnist.training.step import CACHE, Compiled, Step, check_compiled, keep_code_at_home
 
 from ..helpers.compare import same
 from ..helpers.marks import slow_after
-from ..helpers.models import objective_config, small
+from ..helpers.models import model_config, objective_config, small
 from ..helpers.project import as_params
 from ..helpers.training import config, run
 
@@ -155,7 +156,7 @@ def test_steps_that_are_compiled_wrongly_for_a_card_are_refused(precision, netwo
     check_compiled(config(compile=True), "ladder", Machine(torch.device("cuda"), Precision("bfloat16", None), 1))
     message = f"train.compile: expected false with {setting} on a CUDA card, got true.* Use --params=train.compile=fals"
     with pytest.raises(ConfigError, match=message):
-        check_compiled(config(compile=True), network, machines[1])
+        start(model_config(network=network), objective_config(), config(compile=True), torch.zeros(0), 10, machines[1])
 
 
 def test_compiled_code_is_kept_in_the_users_own_folder(tmp_path, monkeypatch):
