@@ -59,12 +59,12 @@ class Batches:
                 extra = torch.randn(len(whole), self.extra_dim, generator=self.generator)
                 extra = self.team.share(extra).to(images.device)
             part = self.team.share(whole)
-            pixels = as_pixels(images[part])
+            pixels = as_pixels(images.index_select(0, part))  # copies rows; indexing goes pixel by pixel
             if self.dynamic:
                 # No name for these numbers: they would stay in memory during the pass.
                 pixels = (self._uniform(len(whole)).to(images.device) < pixels).float()
             noise = self.team.share(noise, dim=1).to(images.device)
-            yield Batch(pixels, labels[part], noise, len(whole), extra)
+            yield Batch(pixels, labels.index_select(0, part), noise, len(whole), extra)
 
     def _uniform(self, count: int) -> Tensor:
         """One number in [0, 1) for each pixel of this process's images of a batch of `count`."""
