@@ -101,7 +101,6 @@ CAPACITY = {"objective__elbo__capacity_gamma": 9.0}
          "mlp and model.prior=flow, got 10. "),
         (FLOW | {"model__latent_dim": 1}, "model.latent_dim: expected at least 2 with model.prior=flow, got 1. "),
         (TC | {"train__batch_size": 1}, "train.batch_size: expected at least 2 with objective.name=total_correlation"),
-        (DREG | {"train__compile": True}, "train.compile: expected false with objective.name=dreg, got true. "),
         ({"model__likelihood": "autoregressive"}, "train.binarisation: expected dynamic or static with model.likeli"
          "hood=autoregressive, got none. "),
         ({"model__likelihood": "autoregressive", "train__binarisation": "static", "evaluate__binarisation": "none"},
@@ -127,7 +126,7 @@ def test_rules_about_different_choices_are_checked_at_once(parameters):
     "changes",
     [
         CAPACITY, DREG | FLOW, FACTOR | FLOW, TC | {"objective__beta": 6.0}, {"objective__elbo__free_bits": 0.5},
-        FLOW | {"objective__elbo__kl_warmup_steps": 5}, TC | {"train__compile": True},
+        FLOW | {"objective__elbo__kl_warmup_steps": 5}, DREG | {"train__compile": True},
         # what is not chosen is not looked at
         CAPACITY | {"objective__name": "iwae"} | FLOW,
         FLOW | {"objective__name": "iwae", "objective__elbo__free_bits": 0.5},

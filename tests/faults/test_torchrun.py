@@ -99,6 +99,7 @@ def test_losses_do_not_depend_on_the_number_of_processes_nor_on_when_it_changes(
         {"train__precision": "bfloat16"},
         {"train__clip_norm": 5, "train__average": 0.9, "train__binarisation": "dynamic", "train__weight_decay": 0.1},
         {"train__optimizer": "muon"},
+        {"train__compile": True},
     ],
     ids=str,
 )

@@ -19,6 +19,8 @@ TINY = {
     "train.batch_size": 500,
     "evaluate.importance_samples": 3,
     "train.threads": 1,
+    "train.precision": "float32",  # auto depends on the processor
+    "train.compile": False,
 }
 
 

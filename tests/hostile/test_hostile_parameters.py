@@ -181,7 +181,7 @@ def try_out(project, base, mutant, number):
             or values["model.latent_dim"] > 100
             or values["train.batch_size"] < 20
             or values["train.threads"] not in (1, 2, "auto")
-            or values["train.compile"]
+            or values["train.compile"] is True
             or mutant.names & {"run", "data_root"}  # it may be stored elsewhere
         ):
             return "not tried"

@@ -16,13 +16,13 @@ def test_a_runner_that_cannot_train_is_refused_in_one_sentence(finished, words):
     )
 
 
-def test_a_step_that_is_compiled_wrongly_for_a_card_is_refused(finished, monkeypatch):
+def test_compiled_steps_are_refused_on_a_card(finished, monkeypatch):
     """No card is needed: only the answer that there is one is given here."""
-    card = machine.Machine(torch.device("cuda"), machine.Precision("float16", torch.float16), 1)
+    card = machine.Machine(torch.device("cuda"), machine.Precision("bfloat16", torch.bfloat16), 1)
     monkeypatch.setattr(machine, "resolve_machine", lambda config: card)
     result = finished.invoke("--pipelines=train", train__compile=True)
     assert result.exit_code == 1
-    assert "Error: train.compile: expected false with train.precision=float16 on a CUDA card" in result.output
+    assert "Error: train.compile: expected auto or false on cuda, got true." in result.output
 
 
 def test_processes_cannot_pass_on_what_is_in_memory(finished):

@@ -53,7 +53,7 @@ class TrainConfig(ParameterGroup):
         | Annotated[str, text(r"every-[1-9][0-9]{0,8}", "all, a number, or every-10 (or another number)")]
     )
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)]
-    compile: bool
+    compile: Literal["auto"] | bool
 
 
 class EvaluateConfig(ParameterGroup):
@@ -206,9 +206,4 @@ class Parameters(Locations):
             yield (
                 f"train.batch_size: expected at least 2 with objective.name={name}, which compares images, got 1. "
                 "Nearest: train.batch_size=2."
-            )
-        if name == "dreg" and self.train.compile:
-            yield (
-                "train.compile: expected false with objective.name=dreg, got true. It changes gradients between "
-                "operations that a compiler joins. Nearest: objective.name=iwae."
             )

@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch.nn.functional import embedding
 
 from ..errors import ConfigError, InputError
 from .gaussian import DiagonalGaussian
@@ -209,8 +209,8 @@ class VAE(nn.Module):
         """What the decoder reads."""
         if not self.classes:
             return z
-        label: Tensor = one_hot(self._checked(labels, len(z)), self.classes)
-        return torch.cat([z, label.to(z.dtype)], dim=1)
+        one_hot = torch.eye(self.classes, dtype=z.dtype, device=z.device)
+        return torch.cat([z, embedding(self._checked(labels, len(z)), one_hot)], dim=1)
 
     def _checked(self, labels: Tensor | None, count: int) -> Tensor:
         if labels is None or labels.shape != (count,) or labels.dtype != torch.int64:

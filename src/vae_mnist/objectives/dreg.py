@@ -20,10 +20,7 @@ class Dreg(Iwae):
     """
 
     def forward(self, result: Pass, step: Tensor, noise: Tensor | None = None) -> Terms:  # noqa: ARG002 needs neither
-        """The loss, and the parts of the plain bound averaged over the samples; see `Objective.forward`.
-
-        Not to be compiled: a compiler joins the operations between which the gradient is changed.
-        """
+        """The loss, and the parts of the plain bound averaged over the samples; see `Objective.forward`."""
         (posterior,), (z,) = result.posteriors, result.z
         # The posterior learns through z alone.
         fixed = DiagonalGaussian(posterior.mean.detach(), posterior.logvar.detach())

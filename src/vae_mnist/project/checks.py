@@ -103,17 +103,17 @@ def machine_of(pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[str, A
     """The device, precision and threads that a run gets; nothing if it does not train.
 
     Raises:
-        ConfigError: the device or precision is not available on this machine, or PyTorch compiles the step wrongly.
+        ConfigError: the device or precision is not available on this machine, or steps are not compiled for it.
     """
     if "params:train" not in pipeline.inputs():
         return {}
+    from ..training.compiled import check_compiled
     from ..training.machine import machine_facts, resolve_machine
-    from ..training.step import check_compiled
 
     config = TrainConfig.model_validate(parameters["train"])
     machine = resolve_machine(config)
     if "checkpoints" in pipeline.all_outputs():
-        check_compiled(config, ModelConfig.model_validate(parameters["model"]).network, machine)
+        check_compiled(config, machine)
     return machine_facts(machine)
 
 

@@ -1,6 +1,7 @@
 """The losses of an epoch: their sums, the check that they are finite, and the row of the history."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,11 +15,23 @@ from .machine import Machine, Precision
 from .state import TrainingState
 from .team import Team
 
-PARTS = ("loss", "distortion", "rate")
+
+class StepSums(NamedTuple):
+    """The losses of one step."""
+
+    names: tuple[str, ...]  # of the terms
+    values: Tensor  # (terms,) nats, summed over the images of the batch
+    norm: Tensor | None  # of the gradients, (), where it was measured; the same in all processes of a team
+
+
+def step_sums(terms: Terms, norm: Tensor | None = None) -> StepSums:
+    """The sums of the terms of a step, (B,) nats each."""
+    values = {"loss": terms.loss, "distortion": terms.distortion, "rate": terms.rate, **terms.extra}
+    return StepSums(tuple(values), torch.stack([value.detach() for value in values.values()]).sum(1), norm)
 
 
 class EpochSums:
-    """Sums over images of each step's terms, kept on the device: a look at each step would make a GPU wait.
+    """The sums of all steps, kept on the device: a look at each step would make a GPU wait.
 
     Args:
         steps: in the epoch.
@@ -27,20 +40,19 @@ class EpochSums:
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self.done = 0
-        self.names: tuple[str, ...] = PARTS
-        self.sums = torch.empty(0)  # (steps, parts) nats
-        self.norms: list[Tensor] = []  # of the gradients, () each; the same in all processes of a team
+        self.names: tuple[str, ...] = ()
+        self.sums = torch.empty(0)  # (steps, terms) nats
+        self.norms: list[Tensor] = []
 
-    def add(self, terms: Terms, norm: Tensor | None = None) -> None:
-        """Add the terms of the next step, (B,) nats each, and the norm of its gradients, if it was measured."""
-        values = [terms.loss, terms.distortion, terms.rate, *terms.extra.values()]
+    def add(self, step: StepSums) -> None:
+        """Add those of the next step."""
         if self.done == 0:
-            self.names = (*PARTS, *terms.extra)
-            self.sums = terms.loss.new_empty(self.steps, len(values))
-        self.sums[self.done] = torch.stack([value.detach() for value in values]).sum(1)
+            self.names = step.names
+            self.sums = step.values.new_empty(self.steps, len(step.names))
+        self.sums[self.done] = step.values
         self.done += 1
-        if norm is not None:
-            self.norms.append(norm)
+        if step.norm is not None:
+            self.norms.append(step.norm)
 
     def averages(self, team: Team, count: int) -> Losses:
         """Mean nats per image over the whole epoch, of all processes; count is the number of images.
@@ -50,7 +62,7 @@ class EpochSums:
         """
         team.add_up(self.sums)
         means = dict(zip(self.names, (self.sums.cpu().double().sum(0) / count).tolist(), strict=True))
-        loss, distortion, rate = (means.pop(part) for part in PARTS)
+        loss, distortion, rate = (means.pop(part) for part in ("loss", "distortion", "rate"))
         if self.norms:
             norms = torch.stack(self.norms)
             means["gradient_norm"] = norms.nan_to_num(0, 0, 0).sum().item() / max(1, int(norms.isfinite().sum()))

@@ -9,11 +9,11 @@ from ..config.parameters import TrainConfig
 from ..data.images import Digits
 from ..storage.fields import Split
 from .batches import Batch, Batches, binarised
-from .history import EpochSums, check_finite, history_row
+from .compiled import CompiledStep, is_compiled
+from .history import EpochSums, StepSums, check_finite, history_row, step_sums
 from .machine import Machine
 from .schedules import rate_shares
 from .state import TrainingState
-from .step import Compiled
 from .team import ALONE, Team
 
 Progress = Callable[[Iterable[Batch], int], Iterable[Batch]]  # (batches, epoch) -> the same batches
@@ -41,29 +41,31 @@ def train(
         The state after each epoch, its row of losses appended to the history by the first process of the team.
 
     Raises:
+        ConfigError: `train.compile` is true, and the step cannot be compiled.
         NonFiniteLossError: with epoch and step; the state of the epoch before was the last one yielded.
     """
-    model = state.step.model
     splits, dynamic = binarised(splits, config), config.binarisation == "dynamic"
-    wrapped = team.wrap(state.step)
-    forward = Compiled(wrapped) if config.compile else wrapped
-    objective = state.step.objective
+    forward, objective = team.wrap(state.step), state.step.objective
+    sizes, count = (objective.samples, state.step.model.noise_dim, config.batch_size), len(splits["train"]["labels"])
+
+    def plain(batch: Batch, share: float, number: int) -> StepSums:
+        terms = forward(batch, torch.tensor(number))
+        state.optimizer.zero_grad(set_to_none=True)
+        # The mean over the whole batch: a team averages over its processes, however few images one has.
+        state.scaler.scale(terms.minimised.sum() * team.size / batch.total).backward()
+        return step_sums(terms, state.update(config, share, number + 1))
+
+    take_step = CompiledStep(state, config, team, plain) if is_compiled(state, config, count, machine, team) else plain
     for epoch in range(state.epoch + 1, config.epochs + 1):
-        sizes = objective.samples, model.noise_dim, config.batch_size
         batches = Batches(splits["train"], *sizes, state.generator, team, dynamic, objective.noise_dim)
         with machine.at_work():
             updates, started, sums = state.updates, perf_counter(), EpochSums(len(batches))
             shares, before = rate_shares(config, epoch, len(batches)), (epoch - 1) * len(batches)
             state.step.train()
             for number, batch in enumerate(progress(batches, epoch)):
-                terms = forward(batch, torch.tensor(before + number))
-                state.optimizer.zero_grad(set_to_none=True)
-                # The mean over the whole batch: a team averages over its processes, however few images one has.
-                state.scaler.scale(terms.minimised.sum() * team.size / batch.total).backward()
-                norm = state.update(config, shares[number], before + number + 1)
-                sums.add(terms, norm)
+                sums.add(take_step(batch, shares[number], before + number))
             seconds = perf_counter() - started
-            trained = sums.averages(team, len(splits["train"]["labels"]))
+            trained = sums.averages(team, count)
             rates = [share * config.learning_rate for share in shares]
             check_finite(sums, state, epoch, rates, machine.precision)
             skipped = len(batches) - (state.updates - updates)  # by the gradient scaler: float16 overflowed

@@ -27,7 +27,7 @@ from ..storage.records import DataCard
 from .average import follow
 from .machine import Machine
 from .optimizer import build_optimizer, check_optimizer
-from .step import Step, check_compiled
+from .step import Step
 
 _SEEDING = threading.Lock()  # of torch's default generator, which is one for all threads
 
@@ -73,9 +73,13 @@ class TrainingState:
             norm = torch.nn.utils.clip_grad_norm_(self.step.parameters(), config.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.follow(config, number)
+        return norm
+
+    def follow(self, config: TrainConfig, number: int) -> None:
+        """Move the average of the weights, if there is one, after the step of this number."""
         if self.average is not None and config.average != "none":
             follow(self.average, self.step.model, config.average, number)
-        return norm
 
     def set_share(self, share: float) -> None:
         """Set the learning rate of the next step, as a share of each group's own."""
@@ -107,11 +111,7 @@ def start(
         images: (N, C, H, W) uint8, to train on.
         classes: of the labels.
         machine: that trains.
-
-    Raises:
-        ConfigError: a step that PyTorch compiles wrongly.
     """
-    check_compiled(config, model.network, machine)
     with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         network = build_model(model, tuple(images.shape[1:]), classes)

@@ -41,6 +41,15 @@ class Team:
         if self.size > 1:
             distributed.all_reduce(values, group=self.group)
 
+    def sums_of(self, gradients: list[Tensor]) -> list[Tensor]:
+        """Their sums over all processes."""
+        if self.size == 1:
+            return gradients
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        self.add_up(flat)
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        return [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
+
 
 ALONE = Team()
 

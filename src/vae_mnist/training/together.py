@@ -18,7 +18,6 @@ from ..storage.checkpoints import Checkpoint, from_bytes, to_bytes
 from .loop import train
 from .machine import resolve_machine
 from .state import restore, start
-from .step import keep_code_at_home
 from .team import ALONE, Team, join_team, launched
 
 _led = False  # whether this process has led the others, who then leave
@@ -74,8 +73,6 @@ def follow() -> None:
             return
         job, checkpoint, tensors = Job.model_validate_json(described), _from_first(b""), load(_from_first(b""))
         machine = resolve_machine(job.config)
-        if job.config.compile:
-            keep_code_at_home()
         state = start(job.model, job.objective, job.config, tensors["images"], job.classes, machine)
         if checkpoint:
             restore(state, from_bytes(checkpoint))

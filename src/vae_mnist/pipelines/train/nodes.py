@@ -22,7 +22,6 @@ from ...training.machine import resolve_machine
 from ...training.memory import check_memory, training_need
 from ...training.resume import check_resume, run_settings
 from ...training.state import restore, snapshot, start
-from ...training.step import keep_code_at_home
 from ...training.together import Job, leading
 
 logger = logging.getLogger(__name__)
@@ -95,8 +94,6 @@ def train_model(
     state = start(model, objective, config, train_digits["images"], data_card.classes, machine)
     if newest is not None:
         restore(state, newest)
-    if config.compile:
-        keep_code_at_home()
     logger.info(
         "training %r on %s: %s, %s prior, %s parameters, %s on %s",
         run,
@@ -113,7 +110,8 @@ def train_model(
         for split, digits in splits.items()
     }
     epochs = {int(name.rpartition("_")[2]) for name in resume_point} if newest is not None else set()
-    job = Job(model=model, objective=objective, config=config, classes=data_card.classes)
+    same = config.model_copy(update={"precision": machine.precision.name})  # auto may be another on their machines
+    job = Job(model=model, objective=objective, config=same, classes=data_card.classes)
     with leading(job, train_digits, newest) as team:
         for trained in train(state, on_device, config, machine, progress_bar, team):
             epochs = {epoch for epoch in epochs if epoch < trained.epoch} | {trained.epoch}
