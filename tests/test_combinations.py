@@ -40,7 +40,8 @@ CHOICES = {
     "train.binarisation": ["none", "dynamic", "static"],
 }
 SMALL = {
-    "train.epochs": 2, "train.batch_size": 8, "train.device": "cpu", "train.threads": 1, "train.weight_decay": 0.01,
+    "train.epochs": 2, "train.batch_size": 8, "train.device": "cpu", "train.precision": "float32", "train.threads": 1,
+    "train.weight_decay": 0.01,
     "train.clip_norm": 50.0, "train.average": 0.9, "train.warmup_steps": 2, "train.schedule": "cosine",
     "train.output_bias": "data", "objective.iwae.samples": 2, "objective.dreg.samples": 2,
     "objective.factor.hidden_dim": 8, "objective.factor.layers": 2,

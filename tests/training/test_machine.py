@@ -1,9 +1,14 @@
+import os
+import platform
+import subprocess
+import sys
 from contextlib import nullcontext
 
 import pytest
 import torch
 
 from vae_mnist.errors import ConfigError
+from vae_mnist.training import machine
 from vae_mnist.training.machine import Machine, Precision, resolve_device, resolve_machine, resolve_precision
 
 from ..helpers.training import config
@@ -34,12 +39,14 @@ def test_auto_is_the_cpu_where_there_is_nothing_else():
     ("device", "newer", "auto", "offered"),
     [
         ("cpu", False, "float32", "float32 or bfloat16 or float16"),
+        ("cpu", True, "bfloat16", "float32 or bfloat16 or float16"),
         ("mps", False, "float32", "float32"),
         ("cuda", False, "float16", "float32 or float16"),
         ("cuda", True, "bfloat16", "float32 or float16 or bfloat16 or tf32"),
     ],
 )
 def test_a_device_takes_the_precisions_that_it_offers_and_refuses_others(monkeypatch, device, newer, auto, offered):
+    monkeypatch.setattr(machine, "_bfloat16_is_faster", lambda: newer)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: newer)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "cuda")
     monkeypatch.setattr(torch.cuda, "device", lambda card: nullcontext())
@@ -54,9 +61,33 @@ def test_a_device_takes_the_precisions_that_it_offers_and_refuses_others(monkeyp
                 resolve_precision(name, torch.device(device))
 
 
+CHOOSE = """
+import torch
+from vae_mnist.training.machine import resolve_precision
+print(resolve_precision("auto", torch.device("cpu")).name)
+"""
+
+
+def chosen(**environment):
+    command = [sys.executable, "-c", CHOOSE]
+    return subprocess.run(
+        command, env=os.environ | environment, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="asks for instructions of these processors")
+def test_auto_is_what_the_processor_is_fast_at_each_time():
+    """oneDNN is told to leave instructions out, as on a processor that has none."""
+    has = torch.cpu.get_capabilities()
+    fast = "bfloat16" if has["avx512_bf16"] or has["amx_bf16"] else "float32"
+    assert {chosen() for _ in range(5)} == {fast}
+    for least in ("AVX2", "AVX512_CORE"):
+        assert {chosen(ONEDNN_MAX_CPU_ISA=least) for _ in range(3)} == {"float32"}
+
+
 def test_a_machine_is_what_the_parameters_mean_here():
-    machine = resolve_machine(config(precision="bfloat16", threads=3))
-    assert machine == (CPU, ("bfloat16", torch.bfloat16), 3)
+    here = resolve_machine(config(precision="bfloat16", threads=3))
+    assert here == (CPU, ("bfloat16", torch.bfloat16), 3)
 
 
 def test_threads_hold_and_float32_rounds_to_tf32_only_if_asked_to_and_only_while_at_work():

@@ -67,6 +67,13 @@ def test_a_precision_of_auto_stands_as_what_it_became():
     assert auto["train.precision"] == "bfloat16"
 
 
+def test_a_run_from_a_machine_where_auto_is_another_precision_is_refused_with_the_way_on(checkpoint):
+    assert refusal(checkpoint, settings(config(precision="bfloat16"))).startswith(
+        "train.precision: the run 'default' has 'float32', you ask for 'bfloat16'. auto may be either, by what the "
+        "processor or card is fast at. Go on with --params=train.precision=float32. Add run=precisionbfloat16 to "
+    )
+
+
 def test_a_setting_that_only_the_checkpoint_has_is_compared_too(checkpoint):
     old = checkpoint.model_copy(update={"settings": checkpoint.settings | {"train.momentum": 0.9}})
     assert refusal(old, settings(config())).startswith("train.momentum: the run 'default' has 0.9, you ask for none.")

@@ -61,6 +61,11 @@ def check_resume(checkpoint: Checkpoint, run: str, settings: dict[str, Any], dat
     differences = [
         f"{key}: the run {run!r} has {_shown(old, key)}, you ask for {_shown(settings, key)}." for key in changed
     ]
+    if changed == ["train.precision"]:
+        differences[0] += (
+            " auto may be either, by what the processor or card is fast at. "
+            f"Go on with --params=train.precision={old.get('train.precision')}."
+        )
     if checkpoint.dataset.sha256 != data_card.sha256:
         same = checkpoint.dataset.title == data_card.title
         differences.append(
