@@ -68,6 +68,32 @@ def test_sample_goes_straight_to_the_sample(small_files, readers, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def test_digits_that_were_made_before_are_not_made_again(project):
+    changes = {"ingest__image_size": 32, "ingest__channels": 3}
+    said = "these digits were made before, from the same source and with the same checksums"
+    folder = project.path("05_model_input")
+
+    def ingest(**more):
+        """Whether they were not made, and the content of the files."""
+        output = project.run("--pipelines=ingest", **(changes | more)).stdout
+        return said in output, {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    made, files = ingest()
+    assert not made
+    tensors = folder / "train_digits.safetensors"
+    before = tensors.stat().st_ino
+    assert ingest() == (True, files)
+    assert tensors.stat().st_ino == before
+    for more in ({"ingest__channels": 1}, {"ingest__image_size": 28}, {"ingest__validation_size": 100}):
+        assert not ingest(**more)[0]
+        assert ingest() == (False, files)
+    for damaged in ("test_digits.safetensors", "data_card.json"):
+        (folder / damaged).write_bytes(files[damaged][:-1] + b"x")
+        assert ingest() == (False, files)
+    tensors.unlink()
+    assert ingest() == (False, files)
+
+
 def test_ingest_writes_checked_tensors_and_a_data_card(project, sample_digits):
     assert project.invoke("--pipelines=ingest", ingest__validation_size=100).exit_code == 0
     folder = project.path("05_model_input")

@@ -1,6 +1,7 @@
 """Choose a source, split, resize, colour, describe."""
 
 import logging
+from collections.abc import Callable
 
 import torch
 
@@ -62,8 +63,30 @@ def _full_set(readers: Readers, config: IngestConfig) -> RawDigits:
     return readers.sample()
 
 
-def split_digits(raw: RawDigits, config: IngestConfig) -> tuple[Digits, Digits, Digits, DataCard]:
-    """Training, validation and test digits, each images (N, C, H, W) uint8 and labels (N,) int64, and their card."""
+Made = tuple[Digits, Digits, Digits, DataCard]
+
+
+def split_digits(
+    raw: RawDigits, config: IngestConfig, earlier: Callable[[Callable[[DataCard], bool]], Made | None] = lambda _: None
+) -> Made:
+    """Training, validation and test digits, each images (N, C, H, W) uint8 and labels (N,) int64, and their card.
+
+    Args:
+        raw: as read.
+        config: how many to hold out, size and colours.
+        earlier: gives what an earlier run has made, if its card is one that is wanted and its files are whole.
+    """
+    files = {name: FileFacts(**facts) for name, facts in raw.files.items()}
+    sides = raw.train["images"].shape[2:] if config.image_size == AS_READ else (config.image_size, config.image_size)
+    name = raw.name + _look(config.channels, *sides)
+
+    def wanted(card: DataCard) -> bool:
+        same = card.name == name and card.source == raw.source and card.files == files
+        return same and card.counts["validation"] == config.validation_size
+
+    if (made := earlier(wanted)) is not None:
+        logger.info("these digits were made before, from the same source and with the same checksums")
+        return made
     train, validation = hold_out(raw.train, config.validation_size)
     parts: dict[Split, Digits] = {"train": train, "validation": validation, "test": raw.test}
     counts = {split: len(digits["labels"]) for split, digits in parts.items()}
@@ -77,7 +100,6 @@ def split_digits(raw: RawDigits, config: IngestConfig) -> tuple[Digits, Digits, 
     image_shape = list(train["images"].shape[1:])
     classes = 1 + max(int(digits["labels"].max()) for digits in splits.values() if len(digits["labels"]))
     held_out = f" + {counts['validation']:,} validation" if counts["validation"] else ""
-    name = raw.name + _look(*image_shape)
     card = DataCard(
         name=name,
         title=f"{name}: {counts['train']:,} training{held_out} + {counts['test']:,} test digits",
@@ -90,7 +112,7 @@ def split_digits(raw: RawDigits, config: IngestConfig) -> tuple[Digits, Digits, 
         # NumPy adds up in pieces, where torch would first widen every pixel to eight bytes.
         train_pixel_mean=round(float(train["images"].numpy().mean(dtype="float64")) / 255, 6),
         sha256={split: digits_sha256(digits) for split, digits in splits.items()},
-        files={name: FileFacts(**facts) for name, facts in raw.files.items()},
+        files=files,
     )
     return train, validation, test, card
 

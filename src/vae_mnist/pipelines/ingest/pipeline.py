@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(read_digits, ["raw_mnist", ingest], "raw_digits", name="read_digits"),
-            Node(split_digits, ["raw_digits", ingest], digits, name="split_digits"),
+            Node(split_digits, ["raw_digits", ingest, "made_digits"], digits, name="split_digits"),
         ],
         tags="ingest",
     )
