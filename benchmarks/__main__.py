@@ -17,6 +17,7 @@ from .tables import facts
 
 PARTS = {
     "epoch": parts.epoch,
+    "convolutions": parts.convolutions,
     "target": parts.target,
     "commands": parts.commands,
     "evaluation": parts.evaluation,

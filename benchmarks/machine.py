@@ -1,5 +1,6 @@
 """What the figures were measured on."""
 
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +12,9 @@ import torch
 from vae_mnist.project.record import code_version
 
 PACKAGES = ("torch", "torchvision", "kedro", "numpy", "pythae", "jax", "jaxlib", "optax")
+
+# Beginnings of the names of variables that change kernels, threads or their waiting.
+KERNELS = ("OPENBLAS_", "MKL_", "ONEDNN_", "DNNL_", "OMP_", "GOMP_", "KMP_", "ATEN_", "XLA_", "TORCHINDUCTOR_")
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -24,6 +28,7 @@ def machine(device: str) -> dict[str, Any]:
         "card": torch.cuda.get_device_name() if device == "cuda" else None,
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
+        "variables": {key: value for key, value in sorted(os.environ.items()) if key.startswith(KERNELS)},
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},

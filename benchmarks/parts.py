@@ -5,7 +5,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +25,23 @@ NAMES = {
     "origin": "1. `torchvision.datasets.MNIST`, `ToTensor`, `DataLoader`, Adam",
     "pythae_trainer": "2. pythae, its own trainer",
     "ours": "3. ours",
-    "compiled": "3. ours, with `train.compile`",
+    "ours:compiled": "3. ours, compiled",
+    "ours:float32": "3. ours, float32",
+    "ours:float32:compiled": "3. ours, float32, compiled",
     "jax_scan": "4. JAX, one compiled scan an epoch, optax",
-    "floor": "5. the floor: the matrix products alone",
+    "jax_scan:bfloat16": "4. JAX, products in bfloat16",
+    "floor": "5. the matrix products alone, float32 by MKL",
+    "floor:onednn": "5. the matrix products alone, float32 by oneDNN",
+    "floor:bfloat16": "5. the matrix products alone, bfloat16",
     "launches": "6. ours with minimal kernel work: the overhead",
     "copies": "7. ours, drawing batches and Adam's update alone",
+}
+CONVOLUTIONAL = {
+    "pythae_trainer:conv": "2. pythae, its own trainer",
+    "ours:conv": "3. ours",
+    "ours:conv:compiled": "3. ours, compiled",
+    "ours:conv:float32": "3. ours, float32",
+    "jax_scan:conv": "4. JAX, one compiled scan an epoch, optax",
 }
 FLOORS = ("floor", "launches", "copies")  # learn nothing
 TARGET, EPOCHS = 103.0, 20  # the recipe that all began with comes near it in so many
@@ -52,7 +64,15 @@ Result = tuple[dict[str, Any], str]
 
 def epoch(settings: Settings) -> Result:
     """Seconds of one epoch's training pass; all contestants are loaded and take turns, in alternating order."""
-    names = settings.contestants
+    return _epochs(settings, {name: NAMES[name] for name in settings.contestants}, "ours")
+
+
+def convolutions(settings: Settings) -> Result:
+    """The same for the convolutional network of `conf/conv`."""
+    return _epochs(settings, CONVOLUTIONAL, "ours:conv")
+
+
+def _epochs(settings: Settings, names: Mapping[str, str], reference: str) -> Result:
     seconds: dict[str, list[float]] = {name: [] for name in names}
     with ExitStack() as stack:
         all_ = {name: stack.enter_context(contestant(name, settings.digits, settings.device)) for name in names}
@@ -61,11 +81,11 @@ def epoch(settings: Settings) -> Result:
             each.ask("epoch")  # compiles, allocates, warms up
             settings.say(f"{name} is ready")
         for number in range(settings.rounds):
-            for name in names if number % 2 == 0 else reversed(names):
+            for name in names if number % 2 == 0 else reversed([*names]):
                 seconds[name].append(all_[name].ask("epoch")[0])
                 settings.say(f"round {number + 1}: {name} {seconds[name][-1]:.2f} s")
-    ours = median(seconds["ours"])
-    rows = [[NAMES[name], *spread(values), f"{median(values) / ours:.2f}"] for name, values in seconds.items()]
+    ours = median(seconds[reference])
+    rows = [[names[name], *spread(values), f"{median(values) / ours:.2f}"] for name, values in seconds.items()]
     header = ["contestant", "seconds, median", "smallest - largest", "median / ours"]
     return {"seconds": seconds}, table(header, rows)
 
@@ -77,7 +97,7 @@ def target(settings: Settings) -> Result:
     """
     results: dict[str, Any] = {}
     for name in settings.contestants:
-        if name in FLOORS:
+        if name.partition(":")[0] in FLOORS:
             continue
         started = time.perf_counter()
         with contestant(name, settings.digits, settings.device) as each:

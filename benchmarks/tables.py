@@ -19,8 +19,11 @@ def spread(values: Sequence[float], digits: int = 2) -> list[str]:
 def facts(machine: Mapping[str, Any]) -> str:
     """A paragraph on the machine."""
     where = machine["card"] or f"{machine['threads']} threads ({machine['instructions']})"
+    variables = (
+        ", ".join(f"`{key}={value}`" for key, value in machine["variables"].items()) or "no variables of kernels set"
+    )
     packages = ", ".join(f"{name} {number}" for name, number in machine["packages"].items() if number)
     return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, {where}; "
-        f"{machine['platform']}, Python {machine['python']}, {packages}; commit `{machine['commit']}`."
+        f"{variables}; {machine['platform']}, Python {machine['python']}, {packages}; commit `{machine['commit']}`."
     )

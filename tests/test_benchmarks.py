@@ -41,6 +41,6 @@ def test_an_unknown_part_is_named(tmp_path):
     result = benchmark(tmp_path, "epohc")
     assert result.returncode == 2
     assert (
-        "expected parts among epoch, target, commands, evaluation, size, neighbour, processes, got epohc."
+        "expected parts among epoch, convolutions, target, commands, evaluation, size, neighbour, processes, got epohc."
         in result.stderr
     )

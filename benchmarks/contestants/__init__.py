@@ -6,6 +6,7 @@ A contestant is built from the folder of digits, trains one epoch at a time and 
 from abc import ABC, abstractmethod
 
 LATENT, HIDDEN, PIXELS, BATCH, RATE = 32, 512, 784, 128, 1e-3
+CONV_HIDDEN = 256  # of the convolutional network
 
 
 class Contestant(ABC):

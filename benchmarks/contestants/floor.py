@@ -16,10 +16,13 @@ Product = tuple[Tensor, Tensor, Tensor]
 class Floor(Contestant):
     """Forward, gradients of the inputs (but the pixels') and of the weights, for each layer."""
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, arithmetic: str) -> None:
         self.count = len(read(folder)[0]["images"])
         self.device = device
-        self.whole, self.rest = (products(size, device) for size in (BATCH, self.count % BATCH))
+        dtype = torch.bfloat16 if arithmetic == "bfloat16" else torch.float32
+        self.whole, self.rest = (products(size, device, dtype) for size in (BATCH, self.count % BATCH))
+        if arithmetic == "onednn":  # PyTorch leaves the products of float32 to MKL, unless they may be rounded
+            torch.set_float32_matmul_precision("medium")
 
     def epoch(self) -> tuple[float, float]:
         """The products of one epoch; there is no loss."""
@@ -38,19 +41,19 @@ class Floor(Contestant):
         return float("nan")
 
 
-def products(batch: int, device: str) -> list[Product]:
+def products(batch: int, device: str, dtype: torch.dtype) -> list[Product]:
     """(left, right, out) of each product of a step."""
-    steps = []
+    steps, kind = [], {"device": device, "dtype": dtype}
     for place, (inputs, outputs) in enumerate(LAYERS if batch else ()):
-        images, gradient = torch.randn(batch, inputs, device=device), torch.randn(batch, outputs, device=device)
-        weight = torch.randn(outputs, inputs, device=device)  # as torch's Linear keeps it
-        steps.append((images, weight.t(), torch.empty(batch, outputs, device=device)))
-        steps.append((gradient.t(), images, torch.empty(outputs, inputs, device=device)))
+        images, gradient = torch.randn(batch, inputs, **kind), torch.randn(batch, outputs, **kind)
+        weight = torch.randn(outputs, inputs, **kind)  # as torch's Linear keeps it
+        steps.append((images, weight.t(), torch.empty(batch, outputs, **kind)))
+        steps.append((gradient.t(), images, torch.empty(outputs, inputs, **kind)))
         if place:
-            steps.append((gradient, weight, torch.empty(batch, inputs, device=device)))
+            steps.append((gradient, weight, torch.empty(batch, inputs, **kind)))
     return steps
 
 
-def build(folder: Path, device: str) -> Floor:
-    """Ready for its first epoch."""
-    return Floor(folder, device)
+def build(folder: Path, device: str, arithmetic: str = "float32") -> Floor:
+    """Ready for its first epoch: float32 (by MKL on a CPU), "onednn" (the same by oneDNN) or "bfloat16"."""
+    return Floor(folder, device, arithmetic)

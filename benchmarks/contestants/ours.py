@@ -30,18 +30,19 @@ def parameters(group: str) -> dict[str, object]:
 class Ours(Contestant):
     """`vae_mnist.training.loop.train`; an epoch's seconds are those of its history."""
 
-    # what differs from conf/base
-    model: ClassVar[Mapping[str, object]] = {}
-    train: ClassVar[Mapping[str, object]] = {}
+    model: ClassVar[Mapping[str, object]] = {}  # what differs from conf/base
 
-    def __init__(self, folder: Path, device: str) -> None:
-        changes: dict[str, object] = {"epochs": 10_000, "device": device, "precision": "float32", **self.train}
+    def __init__(self, folder: Path, device: str, *variants: str) -> None:
+        changes: dict[str, object] = {"epochs": 10_000, "device": device, "compile": "compiled" in variants}
+        if "float32" in variants:
+            changes["precision"] = "float32"
         if threads := os.environ.get("TRAIN_THREADS"):
             changes["threads"] = int(threads)
+        different = self.model | ({"network": "conv"} if "conv" in variants else {})
         config = TrainConfig(**parameters("train") | changes)
         machine = resolve_machine(config)
         training, test = (self.digits(digits, machine.device) for digits in read(folder))
-        model, objective = ModelConfig(**parameters("model") | self.model), ObjectiveConfig(**parameters("objective"))
+        model, objective = ModelConfig(**parameters("model") | different), ObjectiveConfig(**parameters("objective"))
         self.state = start(model, objective, config, training["images"], 10, machine)
         self.training = training
         self.epochs = train(self.state, {"train": training, "test": test}, config, machine)
@@ -60,6 +61,6 @@ class Ours(Contestant):
         return self.state.history[-1]["test_loss"]
 
 
-def build(folder: Path, device: str) -> Ours:
-    """Ready for its first epoch."""
-    return Ours(folder, device)
+def build(folder: Path, device: str, *variants: str) -> Ours:
+    """Ready for its first epoch, which compiles if it is to: "float32" in place of auto, "compiled", "conv"."""
+    return Ours(folder, device, *variants)

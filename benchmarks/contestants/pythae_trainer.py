@@ -14,17 +14,21 @@ from pythae.trainers import BaseTrainer, BaseTrainerConfig
 from torch import Tensor, nn
 
 from ..digits import read
-from . import BATCH, HIDDEN, LATENT, PIXELS, RATE, Contestant
+from . import BATCH, CONV_HIDDEN, HIDDEN, LATENT, PIXELS, RATE, Contestant
 
 
 class Encoder(BaseEncoder):
-    """784 -> 512 -> 32, 32."""
+    """784 -> 512 -> 32, 32; or convolutions before a dense layer, as `vae_mnist.models.conv`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, conv: bool) -> None:
         super().__init__()
-        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, HIDDEN), nn.ReLU())
-        self.mean = nn.Linear(HIDDEN, LATENT)
-        self.logvar = nn.Linear(HIDDEN, LATENT)
+        if conv:
+            down: list[nn.Module] = [nn.Conv2d(1, 32, 4, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 4, 2, 1), nn.ReLU()]
+            self.hidden = nn.Sequential(*down, nn.Flatten(), nn.Linear(64 * 7 * 7, CONV_HIDDEN), nn.ReLU())
+        else:
+            self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, HIDDEN), nn.ReLU())
+        self.mean = nn.Linear(CONV_HIDDEN if conv else HIDDEN, LATENT)
+        self.logvar = nn.Linear(CONV_HIDDEN if conv else HIDDEN, LATENT)
 
     def forward(self, images: Tensor) -> ModelOutput:
         """As pythae wants it."""
@@ -33,11 +37,16 @@ class Encoder(BaseEncoder):
 
 
 class Decoder(BaseDecoder):
-    """32 -> 512 -> 784."""
+    """32 -> 512 -> 784, or a dense layer before convolutions."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, conv: bool) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(LATENT, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, PIXELS), nn.Sigmoid())
+        if conv:
+            small = [nn.Linear(LATENT, CONV_HIDDEN), nn.ReLU(), nn.Linear(CONV_HIDDEN, 64 * 7 * 7), nn.ReLU()]
+            up = [nn.ConvTranspose2d(64, 32, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(32, 1, 4, 2, 1), nn.Sigmoid()]
+            self.layers = nn.Sequential(*small, nn.Unflatten(1, (64, 7, 7)), *up)
+        else:
+            self.layers = nn.Sequential(nn.Linear(LATENT, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, PIXELS), nn.Sigmoid())
 
     def forward(self, z: Tensor) -> ModelOutput:
         """As pythae wants it."""
@@ -47,7 +56,7 @@ class Decoder(BaseDecoder):
 class Pythae(Contestant):
     """`BaseTrainer.train_step`, which is pythae's epoch."""
 
-    def __init__(self, folder: Path, device: str) -> None:
+    def __init__(self, folder: Path, device: str, *, conv: bool) -> None:
         logging.disable(logging.INFO)
         torch.manual_seed(0)
         # pythae's own pipeline hands its data set floats in [0, 1].
@@ -55,7 +64,9 @@ class Pythae(Contestant):
         self.test = test
         self.trainer = BaseTrainer(
             model=VAE(
-                VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT, reconstruction_loss="bce"), Encoder(), Decoder()
+                VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT, reconstruction_loss="bce"),
+                Encoder(conv=conv),
+                Decoder(conv=conv),
             ),
             train_dataset=train,
             training_config=BaseTrainerConfig(
@@ -87,6 +98,6 @@ class Pythae(Contestant):
         return sum(losses) / len(images)
 
 
-def build(folder: Path, device: str) -> Pythae:
-    """Ready for its first epoch."""
-    return Pythae(folder, device)
+def build(folder: Path, device: str, *variants: str) -> Pythae:
+    """Ready for its first epoch; "conv" for the convolutional network."""
+    return Pythae(folder, device, conv="conv" in variants)
