@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.func import functional_call
-from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..config.parameters import TrainConfig
@@ -119,7 +118,9 @@ class CompiledStep:
 
     def _compile(self, batch: Batch, share: float, number: int) -> None:
         """Make `fast`."""
-        from torch._dynamo.exc import TorchDynamoException  # slow to import; of all of the compiler's errors
+        # Slow to import.
+        from torch._dynamo.exc import TorchDynamoException  # of all of the compiler's errors
+        from torch.fx.experimental.proxy_tensor import make_fx
 
         optimizer = self.state.optimizer
         # The weights that the loss depends on: the optimizer has met their gradients.
