@@ -89,7 +89,15 @@ def test_one_size_is_compiled_and_the_last_batch_goes_the_plain_way(splits):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "options"), [({}, OPTIONS), ({"network": "conv"}, {"optimizer": "muon"})], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ({}, OPTIONS),
+        ({"network": "conv"}, {"optimizer": "muon"}),
+        ({}, {"batch_size": 300}),  # a full batch and another: which is the second step depends on where one begins
+    ],
+    ids=str,
+)
 def test_a_compiled_run_goes_on_with_the_same_bits_and_also_plain(splits, tmp_path, kind, options):
     def three(compiled, checkpoint=None):
         return run(splits, config(epochs=3, compile=compiled, **options), model_config(**kind), None, checkpoint)

@@ -69,6 +69,15 @@ def is_compiled(state: TrainingState, config: TrainConfig, images: int, machine:
     return whole and repays and machine.device.type == "cpu" and compiler is not None
 
 
+def choose_step(
+    plain: PlainStep, state: TrainingState, config: TrainConfig, images: int, machine: Machine, team: Team
+) -> PlainStep:
+    """The plain step, or the same compiled; see `is_compiled`."""
+    if not is_compiled(state, config, images, machine, team):
+        return plain
+    return CompiledStep(state, config, min(config.batch_size, images), team, plain)
+
+
 class CompiledStep:
     """Steps of one batch size, traced once into a graph of tensor operations, which is compiled.
 
@@ -78,17 +87,18 @@ class CompiledStep:
     Args:
         state: that is trained.
         config: how.
+        total: images in the batches to compile for: those of full size, wherever training begins or goes on.
         team: the processes that train together.
         plain: the same step, not compiled: for the first one, in which the optimizer makes its moments, and for batches
             of another size, such as the last of an epoch.
     """
 
-    def __init__(self, state: TrainingState, config: TrainConfig, team: Team, plain: PlainStep) -> None:
+    def __init__(self, state: TrainingState, config: TrainConfig, total: int, team: Team, plain: PlainStep) -> None:
         keep_code_at_home()
-        self.state, self.config, self.team, self.plain = state, config, team, plain
+        self.state, self.config, self.total, self.team, self.plain = state, config, total, team, plain
         # Gradients that are added up, unscaled or orthogonalised first are handed to the optimizer.
         self.updates = team.size == 1 and config.optimizer == "adamw" and not state.scaler.is_enabled()
-        self.total = -1  # images in the batches that it was compiled for; 0: it could not be
+        self.tried = self.failed = False
         self.names: tuple[str, ...] = ()  # of the terms
 
     def __call__(self, batch: Batch, share: float, number: int) -> StepSums:
@@ -102,10 +112,11 @@ class CompiledStep:
         Raises:
             ConfigError: it cannot be compiled, and `train.compile` is true.
         """
-        if self.total < 0 and self.state.optimizer.state:
-            self._compile(batch, share, number)
-        if batch.total != self.total:
+        if self.failed or batch.total != self.total or not self.state.optimizer.state:
             return self.plain(batch, share, number)
+        if not self.tried:
+            self._compile(batch, share, number)
+            return self(batch, share, number)
         with torch.no_grad():
             sums, norm, gradients = self.fast(*self.kept, *self._given(batch, share, number))
         if self.updates:
@@ -117,7 +128,8 @@ class CompiledStep:
         return StepSums(self.names, sums, norm)
 
     def _compile(self, batch: Batch, share: float, number: int) -> None:
-        """Make `fast`."""
+        """Make `fast`, or find that it cannot be made."""
+        self.tried = True
         # Slow to import.
         from torch._dynamo.exc import TorchDynamoException  # of all of the compiler's errors
         from torch.fx.experimental.proxy_tensor import make_fx
@@ -128,7 +140,6 @@ class CompiledStep:
         weights = {name: weight.detach() for name, weight in self.trained.items()}
         moments = {name: optimizer.state[weight] for name, weight in self.trained.items()} if self.updates else {}
         self.kept, self.tree = tree_flatten((weights, moments))
-        self.total = batch.total
         # Copies, because tracing takes a step, and so does the call that compiles.
         copies = [tensor.clone() for tensor in [*self.kept, *self._given(batch, share, number)]]
         options: dict[str, str | int | bool | Callable[..., object]] = {
@@ -142,7 +153,7 @@ class CompiledStep:
             with torch.no_grad():
                 self.fast(*copies)
         except TorchDynamoException as error:
-            self.total = 0
+            self.failed = True
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:

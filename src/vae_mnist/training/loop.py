@@ -9,7 +9,7 @@ from ..config.parameters import TrainConfig
 from ..data.images import Digits
 from ..storage.fields import Split
 from .batches import Batch, Batches, binarised
-from .compiled import CompiledStep, is_compiled
+from .compiled import choose_step
 from .history import EpochSums, StepSums, check_finite, history_row, step_sums
 from .machine import Machine
 from .schedules import rate_shares
@@ -55,7 +55,7 @@ def train(
         state.scaler.scale(terms.minimised.sum() * team.size / batch.total).backward()
         return step_sums(terms, state.update(config, share, number + 1))
 
-    take_step = CompiledStep(state, config, team, plain) if is_compiled(state, config, count, machine, team) else plain
+    take_step = choose_step(plain, state, config, count, machine, team)
     for epoch in range(state.epoch + 1, config.epochs + 1):
         batches = Batches(splits["train"], *sizes, state.generator, team, dynamic, objective.noise_dim)
         with machine.at_work():
