@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vae_mnist.errors import ConfigError
-from vae_mnist.models.blocks import ResidualBlock
+from vae_mnist.models.blocks import ChannelsLast, ResidualBlock
 
 from ..helpers.models import disturbed, noise, small
 
@@ -54,6 +54,33 @@ def test_each_level_of_the_conv_network_halves_height_and_width():
         layer.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:])))
     model.encode(torch.zeros(1, 1, 33, 70))
     assert shapes == [(3, 16, 35), (5, 8, 17), (7, 4, 8)]
+
+
+@pytest.mark.parametrize("image_shape", [(1, 28, 28), (1, 17, 30), (3, 19, 21)])
+def test_the_conv_decoder_computes_transposed_convolutions(image_shape):
+    model = small(image_shape, network="conv")
+    codes, gradients = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)), []
+    for decode in (model.network.decoder, lambda x: in_pytorchs_form(model.network.decoder, x)):
+        outputs = decode(codes)
+        weights = list(model.network.decoder.parameters())
+        gradients.append([outputs, *torch.autograd.grad(outputs.sin().sum(), weights)])
+    assert outputs.shape == (3, *image_shape)
+    torch.testing.assert_close(*gradients)
+
+
+def in_pytorchs_form(decoder, x):
+    for layer in decoder:
+        transposed = isinstance(layer, torch.nn.ConvTranspose2d)
+        x = torch.nn.ConvTranspose2d.forward(layer, x) if transposed else layer(x)
+    return x
+
+
+def test_gradients_are_laid_out_channels_last():
+    x = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    laid_out = ChannelsLast()(x)
+    (gradient,) = torch.autograd.grad(laid_out.flatten(1).square().sum(), x)
+    assert torch.equal(gradient, 2 * x)
+    assert all(each.is_contiguous(memory_format=torch.channels_last) for each in (laid_out, gradient))
 
 
 def test_a_pixel_of_the_conv_decoder_depends_on_its_neighbourhood_alone():

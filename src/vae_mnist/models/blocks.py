@@ -1,12 +1,33 @@
-"""Layers that the residual network and the ladder are made of."""
+"""Layers that the convolutional networks are made of."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn.functional import pixel_shuffle, silu
 
 from ..errors import ConfigError
+
+
+class ChannelsLast(nn.Module):
+    """Lay out images and, on the way back, their gradients channels last: fastest for convolutions on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same."""
+        laid_out: Tensor = _LayOut.apply(x)
+        return laid_out
+
+
+class _LayOut(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:  # noqa: ARG004 nothing is saved
+        return x.contiguous(memory_format=torch.channels_last)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401, ARG004
+        return gradient.contiguous(memory_format=torch.channels_last)
 
 
 class ResidualBlock(nn.Module):

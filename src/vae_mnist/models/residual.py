@@ -3,11 +3,10 @@
 from itertools import pairwise
 from math import prod
 
-import torch
 from torch import Tensor, nn
 
 from ..config.model import ResidualConfig
-from .blocks import ResidualBlock, ToPixels, Upsample, down, sizes_of, stem
+from .blocks import ChannelsLast, ResidualBlock, ToPixels, Upsample, down, sizes_of, stem
 from .network import EncoderDecoder, Shapes
 
 
@@ -35,7 +34,7 @@ class Residual(EncoderDecoder):
         for before, after in pairwise(channels):
             layers += [nn.SiLU(), down(before, after), *blocks(after)]
         self.encoder = nn.Sequential(
-            _ChannelsLast(), *layers, nn.SiLU(), nn.Flatten(), nn.Linear(prod(small), hidden), nn.SiLU()
+            ChannelsLast(), *layers, nn.SiLU(), nn.Flatten(), nn.Linear(prod(small), hidden), nn.SiLU()
         )
         self.posterior = nn.Linear(hidden, 2 * shapes.latent_dim)  # mean and log-variance in one product
         layers = blocks(channels[-1])
@@ -46,7 +45,7 @@ class Residual(EncoderDecoder):
             nn.SiLU(),
             nn.Linear(hidden, prod(small)),
             nn.Unflatten(1, small),
-            _ChannelsLast(),
+            ChannelsLast(),
             *layers,
         )
         self.last = ToPixels(channels[0], shapes.outputs, config.patch)
@@ -59,10 +58,3 @@ class Residual(EncoderDecoder):
     def start_at(self, outputs: Tensor) -> None:
         """Start each channel of the decoder at its mean over the image, of outputs (C', H, W)."""
         self.last.start_at(outputs)
-
-
-class _ChannelsLast(nn.Module):
-    """Lay images out channels last, in which convolutions on a CPU are fastest."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.contiguous(memory_format=torch.channels_last)
