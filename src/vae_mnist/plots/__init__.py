@@ -1,6 +1,7 @@
 """Figures: data in; `PIL.Image.Image` out where images are shown, `matplotlib.figure.Figure` for curves and maps.
 
-No pyplot, no global style, no clock: the same data make the same file.
+No pyplot, no global style, no clock: the same data make the same file. Matplotlib and Plotly are imported where they
+draw, because that takes half a second.
 """
 
 from .animation import animation

@@ -5,21 +5,20 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from ..storage.losses import is_bound
 from .captions import Caption
 from .pages import FOOTER, HEADER, INK, MUTED, figure_page
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from plotly.graph_objects import Figure as PlotlyFigure
 
 FITTED = 4  # epochs from which on the first, whose losses dwarf all changes after it, may lie beyond the axes
 COLOURS = {"train": "#9aa5b1", "validation": "#2a9d8f", "test": "#d1495b"}
 
 
-def loss_curves(table: pd.DataFrame, caption: Caption) -> Figure:
+def loss_curves(table: pd.DataFrame, caption: Caption) -> "Figure":
     """A panel over epochs for each part of the loss, at most four in a row.
 
     Args:
@@ -27,6 +26,8 @@ def loss_curves(table: pd.DataFrame, caption: Caption) -> Figure:
             image.
         caption: the words around it.
     """
+    from matplotlib.ticker import MaxNLocator
+
     panels = _panels(table)
     columns, rows = min(len(panels), 4), ceil(len(panels) / 4)
     width, height = 30 + 390 * columns, 470 + 336 * (rows - 1)

@@ -1,16 +1,17 @@
 """A map of latent space."""
 
 from math import ceil
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from matplotlib.colors import to_hex, to_rgb
-from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from .captions import Caption
 from .pages import FOOTER, HEADER, MARGIN, MUTED, figure_page, font
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Ten colours that stay apart for most eyes (Tableau 10).
 TABLEAU = (
@@ -19,7 +20,7 @@ TABLEAU = (
 KEY_POINTS, KEY_ROW = 13, 22  # size of a label in the key; pixels from row to row
 
 
-def latent_map(means: Tensor, labels: Tensor, caption: Caption) -> Figure:
+def latent_map(means: Tensor, labels: Tensor, caption: Caption) -> "Figure":
     """Posterior means on their two principal components, coloured by class.
 
     Args:
@@ -27,6 +28,8 @@ def latent_map(means: Tensor, labels: Tensor, caption: Caption) -> Figure:
         labels: (N,), from 0 upwards; where all are equal, no class is named.
         caption: the words around it.
     """
+    from matplotlib.patheffects import withStroke
+
     classes = labels.unique().tolist()
     shades = class_colours(classes[-1] + 1)
     points, explained = principal_components(means)
@@ -61,6 +64,8 @@ def latent_map(means: Tensor, labels: Tensor, caption: Caption) -> Figure:
 
 def class_colours(count: int) -> list[str]:
     """Colours for `count` classes: ten well-known ones, then each as far from those before it as RGB allows."""
+    from matplotlib.colors import to_hex, to_rgb
+
     colours = np.array([to_rgb(colour) for colour in TABLEAU])
     steps = np.linspace(0, 0.8, 6)
     free = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3)

@@ -3,20 +3,24 @@
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 from .captions import Caption
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI = 100
 INK, MUTED = "#1a1a1a", "#6b6b6b"
 HEADER, FOOTER, MARGIN = 72, 52, 28  # pixels: the middle of a page begins below HEADER and ends above FOOTER
 
 
-def figure_page(width: int, height: int, caption: Caption) -> Figure:
+def figure_page(width: int, height: int, caption: Caption) -> "Figure":
     """A page of width x height pixels for Matplotlib."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
     for text, baseline, points, weight, colour in _lines(caption, width, height):
         x, y = MARGIN / width, 1 - baseline / height
@@ -36,7 +40,9 @@ def write_caption(picture: Image.Image, caption: Caption) -> ImageDraw.ImageDraw
 @cache
 def font(points: int, weight: str = "normal") -> ImageFont.FreeTypeFont:
     """Matplotlib's own DejaVu Sans, normal or bold, as large as Matplotlib draws it at DPI."""
-    path = Path(mpl.get_data_path(), "fonts", "ttf", f"DejaVuSans{'-Bold' if weight == 'bold' else ''}.ttf")
+    from matplotlib import get_data_path
+
+    path = Path(get_data_path(), "fonts", "ttf", f"DejaVuSans{'-Bold' if weight == 'bold' else ''}.ttf")
     # Pillow's own layout: the other one is not on every machine, and places letters elsewhere.
     return ImageFont.truetype(path, points * DPI / 72, layout_engine=ImageFont.Layout.BASIC)
 

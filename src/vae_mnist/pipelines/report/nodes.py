@@ -3,13 +3,11 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from PIL.Image import Image
-from plotly.graph_objects import Figure as PlotlyFigure
 from torch import Tensor
 
 from ...config.model import ModelConfig
@@ -37,10 +35,13 @@ from ...storage.records import DataCard
 from ...training.machine import Machine, resolve_machine
 from ...training.resume import check_dataset
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from plotly.graph_objects import Figure as PlotlyFigure
+
 Partitions = dict[str, Callable[[], Checkpoint]]
 LazyPictures = dict[str, Callable[[], Image]]
 Codes = dict[str, Tensor]  # of `encode_test_digits`: "means" (N, Z), "kl" (Z,) nats, "groups" (G,), "weights" (32,)
-
 MAP_LIMIT = 20_000  # digits on the latent map
 
 SPLITS = ("train_", "test_", "validation_")
@@ -80,7 +81,7 @@ def make_loss_table(checkpoints: Partitions, history: pd.DataFrame, run: str) ->
     return table, card
 
 
-def draw_loss_curves(table: pd.DataFrame, card: dict[str, Any]) -> tuple[Figure, PlotlyFigure]:
+def draw_loss_curves(table: pd.DataFrame, card: dict[str, Any]) -> "tuple[Figure, PlotlyFigure]":
     """The loss and its parts over the epochs, as a picture and for a browser."""
     last = {str(name): value for name, value in table.iloc[-1].items()}
     caption = Caption.of("Loss over the epochs", card["run"], DataCard(**card["dataset"]), last, card["note"])
@@ -158,7 +159,7 @@ def draw_interpolations(
     return interpolation_strips(strips, _caption(title, run, checkpoint))
 
 
-def draw_latent_map(checkpoints: Partitions, test_digits: Digits, test_codes: Codes, run: str) -> Figure:
+def draw_latent_map(checkpoints: Partitions, test_digits: Digits, test_codes: Codes, run: str) -> "Figure":
     """Posterior means of the test digits on two principal components."""
     checkpoint = _newest(checkpoints)
     check_dataset(checkpoint, "test", test_digits)
@@ -217,10 +218,9 @@ def draw_latent_groups(checkpoints: Partitions, run: str, config: ReportConfig, 
         return traversal_grid(images, names, _caption(title + (", class 0" if model.classes else ""), run, checkpoint))
 
     def one_changes() -> Image:
-        starts = [0, *accumulate(model.groups[1:])]
         top, noise = tops[:1].repeat(len(model.groups) * side, 1), noises[:1].repeat(len(model.groups) * side, 1)
         top[:side] = tops
-        for group, (start, end) in enumerate(pairwise(starts), start=1):
+        for group, (start, end) in enumerate(pairwise([0, *accumulate(model.groups[1:])]), start=1):
             noise[group * side : (group + 1) * side, start:end] = noises[:, start:end]
         names = [f"group {number}\n{size} latents" for number, size in enumerate(model.groups, start=1)]
         return draw("One group drawn anew, the noise of the others kept", top, noise, names)
