@@ -19,6 +19,7 @@ PARTS = {
     "epoch": parts.epoch,
     "convolutions": parts.convolutions,
     "target": parts.target,
+    "quality": parts.quality,
     "commands": parts.commands,
     "start": parts.start,
     "evaluation": parts.evaluation,
