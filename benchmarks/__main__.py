@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"all if none is given: {', '.join(PARTS)}")
     parser.add_argument("--mnist-root", type=Path, default=Path("data/01_raw"), help="holds MNIST/raw/…; else a sample")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--contestants", default=",".join(parts.NAMES), help="of the epoch and target parts")
+    parser.add_argument("--contestants", default=",".join(parts.NAMES), help="of epoch, convolutions and target")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--out", type=Path, default=Path("benchmarks-results"), help="a folder")
     arguments = parser.parse_args()

@@ -70,7 +70,9 @@ def epoch(settings: Settings) -> Result:
 
 def convolutions(settings: Settings) -> Result:
     """The same for the convolutional network of `conf/conv`."""
-    return _epochs(settings, CONVOLUTIONAL, "ours:conv")
+    asked = {name.partition(":")[0] for name in settings.contestants} | {"ours"}
+    chosen = {name: words for name, words in CONVOLUTIONAL.items() if name.partition(":")[0] in asked}
+    return _epochs(settings, chosen, "ours:conv")
 
 
 def _epochs(settings: Settings, names: Mapping[str, str], reference: str) -> Result:
