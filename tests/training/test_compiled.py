@@ -3,12 +3,13 @@
 import os
 import re
 
+import pandas as pd
 import pytest
 import torch
 
 from vae_mnist.errors import ConfigError
 from vae_mnist.storage.checkpoints import read_checkpoint, write_checkpoint
-from vae_mnist.training.compiled import CACHE, adamw_, check_compiled, is_compiled, keep_code_at_home
+from vae_mnist.training.compiled import CACHE, adamw_, check_compiled, is_compiled, keep_code_at_home, processor
 from vae_mnist.training.machine import Machine, Precision
 from vae_mnist.training.team import ALONE, Team
 
@@ -139,6 +140,20 @@ def test_without_a_compiler_that_works_the_run_says_what_it_needs(project, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="needs a CPU with AVX512 and AVX2")
+def test_code_compiled_for_one_processor_is_not_used_on_another(project, tmp_path):
+    """PyTorch's cache alone would: half of the numbers stayed as they were in memory, and losses were infinite."""
+    losses = []
+    for capability in ("avx512", "avx2"):
+        env = {CACHE: str(tmp_path), "ATEN_CPU_CAPABILITY": capability}
+        changes = {"train__compile": True, "run": capability, "model__mlp__hidden_dim": 64}
+        result = project.kedro("run", "--pipelines=ingest,train", as_params(**changes), env=env, cold=True)
+        assert result.returncode == 0, result.stderr
+        losses.append(pd.read_csv(project.path("07_model_output", capability, "history.csv"))["train_loss"].tolist())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+@pytest.mark.slow
 def test_auto_goes_on_with_plain_steps_where_the_compiler_fails_and_says_so(project, tmp_path):
     many = {"train__epochs": 2, "train__batch_size": 1, "train__compile": "auto", "model__mlp__hidden_dim": 8}
     env = compiler(tmp_path, "exit 127")
@@ -191,7 +206,7 @@ def test_compiled_code_is_kept_in_the_users_own_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv(CACHE)
     keep_code_at_home()
-    assert os.environ[CACHE] == str(tmp_path / "torch" / "inductor")
+    assert os.environ[CACHE] == str(tmp_path / "torch" / "inductor" / processor())
     monkeypatch.setenv(CACHE, str(tmp_path / "elsewhere"))
     keep_code_at_home()
     assert os.environ[CACHE] == str(tmp_path / "elsewhere")

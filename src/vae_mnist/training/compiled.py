@@ -1,7 +1,9 @@
 """A whole training step as one compiled function: pass, gradients and update."""
 
+import hashlib
 import logging
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -150,7 +152,8 @@ class CompiledStep:
         self.fast = torch.compile(make_fx(self._step)(*copies), options=options, fullgraph=True, dynamic=False)
         logger.info("compiling the training step, which takes up to a minute the first time")
         try:
-            with torch.no_grad():
+            # PyTorch's cache would give this processor code that was generated for the vectors of another.
+            with torch.no_grad(), torch.compiler.config.patch(cache_key_tag=processor()):  # type: ignore[attr-defined]
                 self.fast(*copies)
         except TorchDynamoException as error:
             self.failed = True
@@ -227,8 +230,20 @@ def adamw_(
 def keep_code_at_home() -> None:
     """Have the compiler keep its code in the user's own cache, in this process and those that it starts.
 
-    PyTorch's default is a folder, of code and pickles, that anybody on this machine could have made before.
+    PyTorch's default is a folder, of code and pickles, that anybody on this machine could have made before. Each
+    processor has a folder of its own: machines of several kinds may share a home folder.
     """
     default = Path(tempfile.gettempdir(), "torchinductor_")
     if os.environ.get(CACHE, str(default)).startswith(str(default)):  # PyTorch writes its choice there itself
-        os.environ[CACHE] = str(Path(torch.hub.get_dir()).with_name("inductor"))
+        os.environ[CACHE] = str(Path(torch.hub.get_dir()).with_name("inductor") / processor())
+
+
+def processor() -> str:
+    """What compiled code depends on: the instructions of this processor, and the vectors that PyTorch uses of it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    known = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+    digest = hashlib.sha256("\n".join([platform.machine(), platform.processor(), *sorted(known)]).encode()).hexdigest()
+    return f"{torch.backends.cpu.get_cpu_capability()}-{digest[:12]}".replace(" ", "_")
