@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import torch
@@ -35,13 +35,10 @@ from ...storage.records import DataCard
 from ...training.machine import Machine, resolve_machine
 from ...training.resume import check_dataset
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-    from plotly.graph_objects import Figure as PlotlyFigure
-
 Partitions = dict[str, Callable[[], Checkpoint]]
 LazyPictures = dict[str, Callable[[], Image]]
 Codes = dict[str, Tensor]  # of `encode_test_digits`: "means" (N, Z), "kl" (Z,) nats, "groups" (G,), "weights" (32,)
+
 MAP_LIMIT = 20_000  # digits on the latent map
 
 SPLITS = ("train_", "test_", "validation_")
@@ -81,8 +78,9 @@ def make_loss_table(checkpoints: Partitions, history: pd.DataFrame, run: str) ->
     return table, card
 
 
-def draw_loss_curves(table: pd.DataFrame, card: dict[str, Any]) -> "tuple[Figure, PlotlyFigure]":
-    """The loss and its parts over the epochs, as a picture and for a browser."""
+# Kedro looks up the types of a node: those of figures are left out, because they would import what draws them.
+def draw_loss_curves(table: pd.DataFrame, card: dict[str, Any]) -> tuple[object, object]:
+    """The loss and its parts over the epochs, as a figure of Matplotlib and of Plotly."""
     last = {str(name): value for name, value in table.iloc[-1].items()}
     caption = Caption.of("Loss over the epochs", card["run"], DataCard(**card["dataset"]), last, card["note"])
     return loss_curves(table, caption), interactive_loss_curves(table, caption)
@@ -159,8 +157,8 @@ def draw_interpolations(
     return interpolation_strips(strips, _caption(title, run, checkpoint))
 
 
-def draw_latent_map(checkpoints: Partitions, test_digits: Digits, test_codes: Codes, run: str) -> "Figure":
-    """Posterior means of the test digits on two principal components."""
+def draw_latent_map(checkpoints: Partitions, test_digits: Digits, test_codes: Codes, run: str) -> object:
+    """Posterior means of the test digits on two principal components, a figure of Matplotlib."""
     checkpoint = _newest(checkpoints)
     check_dataset(checkpoint, "test", test_digits)
     _check_codes(test_codes, checkpoint, run)
