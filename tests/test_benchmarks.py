@@ -43,7 +43,7 @@ def test_the_first_training_step_begins_soon(tmp_path):
     whole, torch, kedro, _ = (
         each[0] for each in json.loads((tmp_path / "benchmarks.json").read_text())["start"].values()
     )
-    assert whole - torch - kedro < 2.5
+    assert whole < 2.1 * (torch + kedro)  # 2.5 s beyond them where they take 2.2; a ratio, since machines differ
 
 
 @pytest.mark.slow
