@@ -73,6 +73,46 @@ def test_three_steps_are_those_of_the_paper_and_biases_do_not_decay():
         torch.testing.assert_close(weight, expected[name], rtol=1e-5, atol=1e-6)
 
 
+def denormal(state):
+    """How many entries of the optimizer's moments are."""
+    moments = [m for each in state.optimizer.state.values() for name, m in each.items() if name != "step"]
+    return sum(int(((m != 0) & (m.abs() < torch.finfo(m.dtype).tiny)).sum()) for m in moments)
+
+
+def test_moments_that_decay_become_zero_before_they_are_denormal_and_weights_stay_the_same():
+    cfg, state, torchs = config(), state_with(config()), state_with(config())
+    most = 0
+    for number in range(1, 1001):
+        for each in (state, torchs):
+            give_gradients(each, number)
+            for weight in each.step.parameters():
+                weight.grad[::2] *= number <= 10  # afterwards as those of a pixel that is always black
+        state.update(cfg, 1.0, number)
+        torchs.optimizer.step()
+        most = max(most, denormal(state))
+    assert most == 0
+    assert denormal(torchs) > 1000
+    for name, weight in state.step.named_parameters():
+        assert torch.equal(weight, torchs.step.get_parameter(name)), name
+
+
+def test_every_hundredth_step_clears_tiny_moments_of_both_optimizers():
+    cfg = config(optimizer="muon")
+    state = state_with(cfg)
+    for number in (99, 100):
+        give_gradients(state)
+        state.optimizer.step()
+        moments = [m for each in state.optimizer.state.values() for name, m in each.items() if name != "step"]
+        assert {name for each in state.optimizer.state.values() for name in each} == {
+            "step", "exp_avg", "exp_avg_sq", "momentum",
+        }  # fmt: skip
+        for moment in moments:
+            moment.fill_(1e-20).view(-1)[::2] = -9e-33
+        state.finish_step(cfg, number)
+        assert [int((moment == 0).sum()) > 0 for moment in moments] == [number == 100] * len(moments)
+        assert all(bool((moment == 1e-20).any()) for moment in moments if moment.numel() > 1)
+
+
 def test_weights_of_the_objective_have_settings_of_their_own_and_do_not_decay():
     cfg = config(learning_rate=0.01, weight_decay=2.0)
     state = state_with(cfg, {"lr": 0.1, "betas": (0.5, 0.6)})

@@ -122,7 +122,7 @@ class CompiledStep:
         with torch.no_grad():
             sums, norm, gradients = self.fast(*self.kept, *self._given(batch, share, number))
         if self.updates:
-            self.state.follow(self.config, number + 1)
+            self.state.finish_step(self.config, number + 1)
         else:
             for weight, gradient in zip(self.trained.values(), self.team.sums_of(gradients), strict=True):
                 weight.grad = gradient

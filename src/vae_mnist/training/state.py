@@ -26,7 +26,7 @@ from ..storage.checkpoints import Checkpoint
 from ..storage.records import DataCard
 from .average import follow
 from .machine import Machine
-from .optimizer import build_optimizer, check_optimizer
+from .optimizer import build_optimizer, check_optimizer, clear_tiny_moments
 from .step import Step
 
 _SEEDING = threading.Lock()  # of torch's default generator, which is one for all threads
@@ -73,11 +73,12 @@ class TrainingState:
             norm = torch.nn.utils.clip_grad_norm_(self.step.parameters(), config.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.follow(config, number)
+        self.finish_step(config, number)
         return norm
 
-    def follow(self, config: TrainConfig, number: int) -> None:
-        """Move the average of the weights, if there is one, after the step of this number."""
+    def finish_step(self, config: TrainConfig, number: int) -> None:
+        """Clear tiny moments, and move the average of the weights, if there is one, after the step of this number."""
+        clear_tiny_moments(self.optimizer, number)
         if self.average is not None and config.average != "none":
             follow(self.average, self.step.model, config.average, number)
 
