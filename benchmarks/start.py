@@ -8,13 +8,12 @@ from kedro.framework.cli.cli import main
 
 from vae_mnist.training.step import Step
 
-SAID = "CPU seconds to the first step:"
 forward = Step.forward
 
 
 def first(*arguments: Any) -> Any:
     """Take the first step."""
-    print(SAID, process_time(), flush=True)
+    print("CPU seconds to the first step:", process_time(), flush=True)
     Step.forward = forward
     return forward(*arguments)
 
