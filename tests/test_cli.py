@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from vae_mnist.config.parameters import Kinds
 from vae_mnist.storage.checkpoints import read_checkpoint
 
 from .helpers.project import ROOT
@@ -27,7 +28,7 @@ def test_ipython_has_the_catalog(finished, tmp_path):
 @pytest.mark.parametrize(
     ("words", "made"),
     [
-        (["--pipelines=evaluate"], {"metrics.json", "bounds.json", "latents.json", "decomposition.json"}),
+        (["--pipelines=evaluate"], {f"{kind}.json" for kind in ["metrics", *Kinds.model_fields]}),
         (["--nodes=make_loss_table"], {"loss_table.csv", "loss_table.json"}),
         (["--tags=tables"], {"loss_table.csv", "loss_table.json", "loss_curves.png", "loss_curves.json"}),
         (["--tags=latent"], {"interpolations.png", "latent_map.png", "traversal.png"}),

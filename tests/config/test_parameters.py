@@ -97,8 +97,8 @@ CAPACITY = {"objective__elbo__capacity_gamma": 9.0}
         (CAPACITY | FLOW, "objective.elbo.capacity_gamma: expected 0 with model.prior=flow, got 9. "),
         (FLOW | {"objective__elbo__free_bits": 0.5}, "objective.elbo.free_bits: expected 0 with model.prior=flow"),
         (TC | FLOW, "model.prior: expected normal with objective.name=total_correlation, got flow. "),
-        (FLOW | {"evaluate__decomposition_images": 10}, "evaluate.decomposition_images: expected 0 with model.network="
-         "mlp and model.prior=flow, got 10. "),
+        (FLOW | {"evaluate__kinds__decomposition": True}, "evaluate.kinds.decomposition: expected false with model."
+         "network=mlp and model.prior=flow, got true. "),
         (FLOW | {"model__latent_dim": 1}, "model.latent_dim: expected at least 2 with model.prior=flow, got 1. "),
         (TC | {"train__batch_size": 1}, "train.batch_size: expected at least 2 with objective.name=total_correlation"),
         ({"model__likelihood": "autoregressive"}, "train.binarisation: expected dynamic or static with model.likeli"
@@ -145,8 +145,8 @@ def test_an_objective_for_one_group_of_latents_is_refused_with_several(parameter
     assert found.startswith(f"objective.name: expected elbo or iwae with model.network=conv, got {name}, ")
     assert f"Nearest: objective.name={nearest}" in found
     assert together(parameters, **several, objective__name="iwae") == []
-    (found,) = together(parameters, **several, evaluate__decomposition_images=10)
-    assert found.startswith("evaluate.decomposition_images: expected 0 with model.network=conv and model.prior=normal")
+    (found,) = together(parameters, **several, evaluate__kinds__decomposition=True)
+    assert found.startswith("evaluate.kinds.decomposition: expected false with model.network=conv and model.prior=nor")
 
 
 RUNS = ["default", "z16", "beta-4.0_long", 16, "x" * 64, "x", "console", "com10", "con-1", "a.nul"]

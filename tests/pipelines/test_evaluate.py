@@ -7,14 +7,18 @@ import torch
 from safetensors.torch import load_file
 
 from vae_mnist import load_model
+from vae_mnist.config.parameters import Kinds
 from vae_mnist.data.pixels import binarise
 from vae_mnist.measures.bounds import average_terms, evenly_spread, importance_weighted
+from vae_mnist.measures.codes import accuracies
 from vae_mnist.measures.decomposition import decompose_rate
 from vae_mnist.measures.latents import active_units, posterior_statistics
 from vae_mnist.measures.measured import Measured
 from vae_mnist.objectives import Elbo
-from vae_mnist.pipelines.evaluate import nodes
+from vae_mnist.pipelines.evaluate.nodes import bounds
 from vae_mnist.storage.checkpoints import read_checkpoint, weights_digest
+
+KINDS = tuple(Kinds.model_fields)
 
 
 def read(project, kind="metrics", run="default"):
@@ -33,7 +37,7 @@ def metrics(finished):
 
 
 def test_metrics_are_the_union_of_one_file_a_kind(metrics, finished):
-    assert metrics == [each for kind in ("bounds", "latents", "decomposition") for each in read(finished, kind)]
+    assert metrics == [each for kind in KINDS for each in read(finished, kind)]
 
 
 def test_losses_are_those_of_the_newest_checkpoint(metrics, checkpoint_path, sample_digits):
@@ -87,7 +91,7 @@ def test_the_bound_of_some_images_says_how_many_and_which(
     finished, checkpoint_path, sample_digits, monkeypatch, caplog
 ):
     shutil.copytree(finished.path("06_models", "default"), finished.path("06_models", "some"))
-    monkeypatch.setattr(nodes.logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(bounds.logger, "handlers", [caplog.handler])
     assert finished.invoke("--pipelines=evaluate", run="some", evaluate__images=30).exit_code == 0
     measured = read(finished, run="some")
     bound = one(measured, "importance_weighted_nll")
@@ -180,7 +184,7 @@ def test_the_loss_is_that_of_the_objective_as_it_was_after_the_newest_epoch(fini
 def test_the_parts_of_the_rate_are_measured_if_asked_for(finished, sample_digits):
     assert read(finished, "decomposition") == []
     assert finished.invoke("--pipelines=train", run="parted").exit_code == 0
-    asked = {"run": "parted", "evaluate__decomposition_images": 200}
+    asked = {"run": "parted", "evaluate__kinds__decomposition": True, "evaluate__decomposition_images": 200}
     assert finished.invoke("--pipelines=evaluate", **asked).exit_code == 0
     parts = read(finished, "decomposition", "parted")
     assert all(part in read(finished, run="parted") for part in parts)
@@ -191,6 +195,40 @@ def test_the_parts_of_the_rate_are_measured_if_asked_for(finished, sample_digits
         assert part.value == pytest.approx(value, rel=1e-5)
         assert part.standard_error == pytest.approx(error, rel=1e-5)
     assert parts[0].data == "5,000-digit sample of MNIST: 200 evenly spread test images, grey pixels"
+
+
+def test_labels_are_read_from_codes_and_pixels_if_asked_for(finished, sample_digits, checkpoint_path, monkeypatch):
+    monkeypatch.setattr("vae_mnist.measures.codes.FEW", (100,))  # 1,000 labels take ten times as long
+    assert read(finished, "codes") == []
+    shutil.copytree(finished.path("06_models", "default"), finished.path("06_models", "read"))
+    assert finished.invoke("--pipelines=evaluate", run="read", evaluate__kinds__codes=True).exit_code == 0
+    measured = read(finished, "codes", "read")
+    assert all(each in read(finished, run="read") for each in measured)
+    model, (train, test) = load_model(checkpoint_path), sample_digits
+    of_codes = [posterior_statistics(model, each["images"])[0] for each in (train, test)]
+    of_pixels = [each["images"].flatten(1) / 255 for each in (train, test)]
+    again = [
+        each
+        for of_train, of_test in (of_codes, of_pixels)
+        for each in accuracies((of_train, train["labels"]), (of_test, test["labels"]), seed=0)
+    ]
+    for each, accuracy in zip(measured, again, strict=True):
+        assert each.name == f"{accuracy.reader}_accuracy"
+        assert (each.settings["labels"], each.settings["draws"]) == (accuracy.labels, accuracy.draws)
+        assert each.value == pytest.approx(accuracy.value, abs=0.002)
+    sample = "5,000-digit sample of MNIST: {} of 1,000 test images"
+    words = ["posterior means"] * 4 + ["grey pixels"] * 4
+    assert [each.data for each in measured] == [sample.format(name) for name in words]
+    assert all(each.value > 0.6 for each in measured if "pixels" in each.data)  # the model has hardly learned
+
+
+def test_kinds_can_be_switched_off(finished):
+    off = {f"evaluate__kinds__{kind}": False for kind in KINDS}
+    for folder in ("06_models", "07_model_output"):
+        shutil.copytree(finished.path(folder, "default"), finished.path(folder, "unmeasured"))
+    result = finished.invoke("--pipelines=evaluate,report", run="unmeasured", **off)
+    assert result.exit_code == 0, result.output
+    assert read(finished, run="unmeasured") == []
 
 
 @pytest.mark.usefixtures("ingested")

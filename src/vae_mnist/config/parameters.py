@@ -56,15 +56,25 @@ class TrainConfig(ParameterGroup):
     compile: Literal["auto"] | bool
 
 
+class Kinds(ParameterGroup):
+    """Which kinds of measures are taken."""
+
+    bounds: bool
+    latents: bool
+    decomposition: bool
+    codes: bool
+
+
 class EvaluateConfig(ParameterGroup):
     """What is measured on the newest checkpoint."""
 
+    kinds: Kinds
     importance_samples: Annotated[int, Field(ge=1, le=1_000_000)]
     images: Annotated[int, Field(ge=1, le=10**9)] | None
     binarisation: Literal["auto", "dynamic", "none"]
     seed: Seed
     chunk_size: Annotated[int, Field(ge=1, le=16_777_216)]
-    decomposition_images: Annotated[int, Field(ge=0, le=1_000_000)]
+    decomposition_images: Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class ReportConfig(ParameterGroup):
@@ -177,7 +187,7 @@ class Parameters(Locations):
             )
 
     def _about_parts_of_the_rate(self) -> Iterator[str]:
-        elbo, prior, images = self.objective.elbo, self.model.prior, self.evaluate.decomposition_images
+        elbo, prior, parts = self.objective.elbo, self.model.prior, self.evaluate.kinds.decomposition
         several = self.model.network in SEVERAL_GROUPS
         # Of a ladder, the rule about groups names an objective that goes with every prior.
         if self.objective.name == "total_correlation" and prior != "normal" and not several:
@@ -185,11 +195,11 @@ class Parameters(Locations):
                 f"model.prior: expected normal with objective.name=total_correlation, got {prior}. The KL of each "
                 "dimension needs a prior of independent dimensions. Nearest: objective.name=factor."
             )
-        if images and (prior != "normal" or several):
+        if parts and (prior != "normal" or several):
             yield (
-                f"evaluate.decomposition_images: expected 0 with model.network={self.model.network} and model.prior="
-                f"{prior}, got {images}. The parts of the rate need latents of one group, and model.prior=normal. "
-                "Nearest: evaluate.decomposition_images=0."
+                f"evaluate.kinds.decomposition: expected false with model.network={self.model.network} and model.prior="
+                f"{prior}, got true. The parts of the rate need latents of one group, and model.prior=normal. "
+                "Nearest: evaluate.kinds.decomposition=false."
             )
         for key, value in (("free_bits", elbo.free_bits), ("capacity_gamma", elbo.capacity_gamma)):
             of_groups = key == "free_bits" and several  # whose rates are enough

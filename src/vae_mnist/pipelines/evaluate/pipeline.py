@@ -2,19 +2,28 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import collect, encode_test_digits, measure_bounds, measure_decomposition, measure_latents
+from .nodes import (
+    collect,
+    encode_test_digits,
+    measure_bounds,
+    measure_codes,
+    measure_decomposition,
+    measure_latents,
+)
 
 
 def create_pipeline() -> Pipeline:
     """Wire the nodes."""
-    model, evaluate, train = ["checkpoints", "test_digits"], "params:evaluate", "params:train"
+    newest, test, evaluate, train = "checkpoints", "test_digits", "params:evaluate", "params:train"
+    digits = ["train_digits", test]
     return Pipeline(
         [
-            Node(measure_bounds, [*model, evaluate, train], "bounds", name="measure_bounds"),
-            Node(encode_test_digits, [*model, train], "test_codes", name="encode_test_digits"),
-            Node(measure_latents, "test_codes", "latents", name="measure_latents"),
-            Node(measure_decomposition, [*model, evaluate, train], "decomposition", name="measure_decomposition"),
-            Node(collect, ["bounds", "latents", "decomposition"], "metrics", name="collect_metrics"),
+            Node(measure_bounds, [newest, test, evaluate, train], "bounds", name="measure_bounds"),
+            Node(encode_test_digits, [newest, test, train], "test_codes", name="encode_test_digits"),
+            Node(measure_latents, ["test_codes", evaluate], "latents", name="measure_latents"),
+            Node(measure_decomposition, [newest, test, evaluate, train], "decomposition", name="measure_decomposition"),
+            Node(measure_codes, [newest, *digits, "test_codes", evaluate, train], "codes", name="measure_codes"),
+            Node(collect, ["bounds", "latents", "decomposition", "codes"], "metrics", name="collect_metrics"),
         ],
         tags="evaluate",
     )

@@ -1,34 +1,24 @@
-"""Measure the newest checkpoint."""
+"""Test losses, and bounds on the likelihood."""
 
 import logging
-from collections.abc import Callable
 from functools import partial
-from itertools import chain
 from math import ceil, log, prod
 
-import torch
-from torch import Tensor
-
-from ...config.parameters import GREY_SAYS_MORE, EvaluateConfig, TrainConfig
-from ...data.images import Digits
-from ...data.pixels import binarise
-from ...errors import ConfigError
-from ...measures.bounds import Losses, average_terms, evenly_spread, importance_weighted
-from ...measures.decomposition import decompose_rate
-from ...measures.latents import ACTIVE_UNIT_THRESHOLD, active_units, posterior_statistics
-from ...measures.measured import Measured, Value
-from ...models import VAE, model_from_checkpoint
-from ...objectives import Elbo, objective_from_checkpoint
-from ...storage.checkpoints import Checkpoint, weights_digest
-from ...storage.losses import beside
-from ...training.batches import TEST_BINARISATION_SEED
-from ...training.machine import resolve_machine
-from ...training.memory import check_memory, evaluation_need
-from ...training.resume import check_dataset
+from ....config.parameters import GREY_SAYS_MORE, EvaluateConfig, TrainConfig
+from ....data.images import Digits
+from ....data.pixels import binarise
+from ....errors import ConfigError
+from ....measures.bounds import Losses, average_terms, evenly_spread, importance_weighted
+from ....measures.measured import Measured, Value
+from ....models import VAE
+from ....objectives import Elbo, objective_from_checkpoint
+from ....storage.checkpoints import Checkpoint
+from ....storage.losses import beside
+from ....training.batches import TEST_BINARISATION_SEED
+from ....training.memory import check_memory, evaluation_need
+from .newest import Partitions, colours, newest
 
 logger = logging.getLogger(__name__)
-
-Partitions = dict[str, Callable[[], Checkpoint]]
 
 NATS = "nats per image"
 BINARISED = "dynamically binarised"
@@ -50,9 +40,9 @@ def measure_bounds(
         ConfigError: memory does not hold a chunk of that size, or the likelihood is not one of binarised pixels.
         DataError: other test digits than the run's.
     """
-    checkpoint, machine = list(checkpoints.values())[-1](), resolve_machine(train)
-    check_dataset(checkpoint, "test", test_digits)
-    model = machine.place(model_from_checkpoint(checkpoint))
+    if not config.kinds.bounds:
+        return []
+    checkpoint, model, machine = newest(checkpoints, {"test": test_digits}, train)
     images, samples, binary = test_digits["images"], config.importance_samples, _binarises(config, model)
     labels = test_digits["labels"].to(machine.device)
     count, few = len(images), min(config.images or len(images), len(images))
@@ -110,108 +100,6 @@ def measure_bounds(
     return [*measured, nll]
 
 
-def encode_test_digits(checkpoints: Partitions, test_digits: Digits, train: TrainConfig) -> dict[str, Tensor]:
-    """What the posteriors of the test digits are, for measures and figures.
-
-    Args:
-        checkpoints: oldest first.
-        test_digits: those that the run was trained with.
-        train: device, precision and threads.
-
-    Returns:
-        {"means": (N, Z) float32, "kl": (Z,) float64 nats, averaged over the images, "groups": (G,) int64, the sizes of
-        the groups of latents, "weights": (32,) uint8, the sha256 of the weights they come from}.
-
-    Raises:
-        DataError: other test digits than the run's.
-    """
-    checkpoint, machine = list(checkpoints.values())[-1](), resolve_machine(train)
-    check_dataset(checkpoint, "test", test_digits)
-    model = machine.place(model_from_checkpoint(checkpoint))
-    with machine.measuring():
-        images, labels = (test_digits[key].to(machine.device) for key in ("images", "labels"))
-        means, kl = posterior_statistics(model, images, labels)
-    groups = torch.tensor(model.groups)
-    return {"means": means, "kl": kl, "groups": groups, "weights": weights_digest(checkpoint.model_state)}
-
-
-def measure_latents(codes: dict[str, Tensor]) -> list[Measured]:
-    """How many latent dimensions are used, of all groups together, and how much each of the top group carries.
-
-    Args:
-        codes: of `encode_test_digits`.
-    """
-    groups = codes["kl"].split(codes["groups"].tolist())
-    several = len(groups) > 1
-    data = f"posteriors of {len(codes['means']):,} test images, not binarised"
-    top = f"{data}, top group of latents" if several else data
-    active = Measured(
-        name="active_units",
-        value=active_units(codes["means"]),
-        unit=f"of {codes['means'].shape[1]} dimensions",
-        better=None,
-        data=f"{data}, all groups of latents" if several else data,
-        settings={"threshold": ACTIVE_UNIT_THRESHOLD},
-    )
-
-    def kl(name: str, key: str, values: list[float], data: str) -> list[Measured]:
-        return [
-            Measured(name=name, value=value, unit=NATS, better=None, data=data, settings={key: number})
-            for number, value in enumerate(values)
-        ]
-
-    # Only N(0, I) has a closed form for each dimension of the top group, whatever the prior is.
-    measured = [active, *kl("kl_of_dimension", "dimension", groups[0].tolist(), f"{top}, to N(0, I)")]
-    if several:
-        sums = [float(group.sum()) for group in groups]
-        measured += kl("kl_of_group", "group", sums, f"{data}, of group 1 to N(0, I), of others to their priors")
-    return measured
-
-
-def measure_decomposition(
-    checkpoints: Partitions, test_digits: Digits, config: EvaluateConfig, train: TrainConfig
-) -> list[Measured]:
-    """The rate as mutual information, total correlation and dimension-wise KL; nothing if it is of no images.
-
-    Args:
-        checkpoints: oldest first.
-        test_digits: those that the run was trained with.
-        config: number of images, seed.
-        train: device, precision and threads.
-
-    Raises:
-        DataError: other test digits than the run's.
-        InputError: the model's prior is not N(0, I).
-    """
-    if not config.decomposition_images:
-        return []
-    checkpoint, machine = list(checkpoints.values())[-1](), resolve_machine(train)
-    check_dataset(checkpoint, "test", test_digits)
-    model = machine.place(model_from_checkpoint(checkpoint))
-    images, labels = (
-        evenly_spread(test_digits[key], config.decomposition_images).to(machine.device) for key in ("images", "labels")
-    )
-    with machine.measuring():
-        parts = decompose_rate(model, images, labels, seed=config.seed)
-    return [
-        Measured(
-            name=name,
-            value=part.mean,
-            standard_error=part.standard_error,
-            unit=NATS,
-            better=None,
-            data=f"{checkpoint.dataset.name}: {len(images):,} evenly spread test images, {_colours(model)} pixels",
-            settings={"epoch": checkpoint.epoch, "precision": machine.precision.name, "seed": config.seed},
-        )
-        for name, part in parts._asdict().items()
-    ]
-
-
-def collect(*kinds: list[Measured]) -> list[Measured]:
-    """All that was measured, one list."""
-    return list(chain(*kinds))
-
-
 def _binarises(config: EvaluateConfig, model: VAE) -> bool:
     """Whether bounds are measured on binarised images.
 
@@ -234,11 +122,7 @@ def _binarises(config: EvaluateConfig, model: VAE) -> bool:
 
 def _as_they_are(model: VAE) -> str:
     """What pixels are that are not binarised."""
-    return AS_THEY_ARE[model.likelihood.pixels].format(_colours(model))
-
-
-def _colours(model: VAE) -> str:
-    return "grey" if model.image_shape[0] == 1 else "colour"
+    return AS_THEY_ARE[model.likelihood.pixels].format(colours(model))
 
 
 def _bits(bound: Measured, dimensions: int) -> Measured:

@@ -1,0 +1,75 @@
+"""How well labels can be read from codes."""
+
+import logging
+
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from ....config.parameters import EvaluateConfig, TrainConfig
+from ....data.images import Digits
+from ....data.pixels import as_pixels
+from ....measures.codes import READERS, accuracies
+from ....measures.latents import posterior_statistics
+from ....measures.measured import Measured
+from .newest import Partitions, colours, newest
+
+logger = logging.getLogger(__name__)
+
+
+def measure_codes(
+    checkpoints: Partitions,
+    train_digits: Digits,
+    test_digits: Digits,
+    test_codes: dict[str, Tensor],
+    config: EvaluateConfig,
+    train: TrainConfig,
+) -> list[Measured]:
+    """Accuracies of a linear probe and of nearest neighbours on posterior means, and on the pixels themselves.
+
+    Args:
+        checkpoints: oldest first.
+        train_digits: those that the run was trained with, from whose labels the readers learn.
+        test_digits: those whose labels they say.
+        test_codes: of `encode_test_digits`.
+        config: seed of the labels learned from.
+        train: device, precision and threads.
+
+    Raises:
+        DataError: other digits than the run's.
+        InputError: there are not two classes, or one has a single image.
+    """
+    if not config.kinds.codes:
+        return []
+    checkpoint, model, machine = newest(checkpoints, {"train": train_digits, "test": test_digits}, train)
+    labels, truth = train_digits["labels"], test_digits["labels"]
+    with machine.measuring():
+        means, _ = posterior_statistics(model, train_digits["images"].to(machine.device), labels.to(machine.device))
+    pixels = [as_pixels(digits["images"]) for digits in (train_digits, test_digits)]
+    features = {"posterior means": (means, test_codes["means"]), f"{colours(model)} pixels": pixels}
+    measured = []
+    for name, (of_train, of_test) in features.items():
+        given = ", given their labels" if model.classes and of_train is means else ""
+        with threadpool_limits(machine.threads):
+            found = [*accuracies((of_train, labels), (of_test, truth), seed=config.seed)]
+        for each in found:
+            logger.info("%s accuracy %.4f +- %.4f, %s, %d labels", each.reader, *each[3:], name, each.labels)
+        measured += [
+            Measured(
+                name=f"{each.reader}_accuracy",
+                value=each.value,
+                standard_error=each.standard_error,
+                unit="share of test images",
+                better="higher",
+                data=f"{checkpoint.dataset.name}: {name} of {len(truth):,} test images{given}",
+                settings={
+                    "epoch": checkpoint.epoch,
+                    "precision": machine.precision.name,
+                    "labels": each.labels,
+                    "draws": each.draws,
+                    "seed": config.seed,
+                    **READERS[each.reader],
+                },
+            )
+            for each in found
+        ]
+    return measured
