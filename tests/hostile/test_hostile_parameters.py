@@ -16,6 +16,7 @@ from kedro.framework.startup import bootstrap_project
 from omegaconf import OmegaConf
 
 from vae_mnist.cli import run as run_command
+from vae_mnist.config.parameters import Kinds
 from vae_mnist.errors import ConfigError
 
 from ..helpers.project import TINY
@@ -151,7 +152,8 @@ def named(mutant, said):
     return any(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", said) for name in mutant.names)
 
 
-BOOLEAN = ("train.resume", "train.compile", "model.conditional")
+KINDS = [f"evaluate.kinds.{kind}" for kind in Kinds.model_fields]
+BOOLEAN = ("train.resume", "train.compile", "model.conditional", *KINDS)
 
 
 def out_of_range(parameters, places):

@@ -1,6 +1,8 @@
 """Device, threads and precision."""
 
+import ctypes
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
@@ -15,7 +17,8 @@ from ..config.parameters import TrainConfig
 from ..errors import ConfigError
 
 Placed = TypeVar("Placed", bound=nn.Module)
-KEPT = 2**25  # bytes of a block that glibc keeps, at most
+KEPT = 2**25  # bytes of a block that glibc keeps, at most; it allows no more
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # options of mallopt, from malloc.h
 
 
 class Precision(NamedTuple):
@@ -66,13 +69,17 @@ class Machine(NamedTuple):
             yield
 
 
+@cache
 def keep_freed_memory() -> None:
-    """Have glibc keep freed memory for the tensors of the next pass.
+    """Have glibc keep freed memory for the tensors of the next pass, for as long as this process lasts.
 
-    It keeps blocks up to the size of the largest one that was freed before, of at most 32 MiB. The system has to clear
-    the pages of all others each time, which takes up to a third of the time.
+    It keeps blocks of at most 32 MiB, and at most 1 GiB at the end of the heap. What it gives back, the system has to
+    clear again at the next pass, which takes up to a third of the time.
     """
-    torch.empty(KEPT - 2**16, dtype=torch.uint8)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for option, size in ((_MMAP_THRESHOLD, KEPT), (_TRIM_THRESHOLD, 2**30)):
+            libc.mallopt(option, size)
 
 
 def resolve_machine(config: TrainConfig) -> Machine:
