@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from vae_mnist import load_model
 from vae_mnist.config.parameters import Kinds
@@ -12,7 +12,8 @@ from vae_mnist.data.pixels import binarise
 from vae_mnist.measures.bounds import average_terms, evenly_spread, importance_weighted
 from vae_mnist.measures.codes import accuracies
 from vae_mnist.measures.decomposition import decompose_rate
-from vae_mnist.measures.latents import active_units, posterior_statistics
+from vae_mnist.measures.distances import frechet_distance, gaussian_kl, gaussian_total_correlation
+from vae_mnist.measures.latents import active_units, aggregate_moments, posterior_statistics, prior_moments
 from vae_mnist.measures.measured import Measured
 from vae_mnist.objectives import Elbo
 from vae_mnist.pipelines.evaluate.nodes import bounds
@@ -68,12 +69,19 @@ def test_the_bound_can_be_measured_again_from_what_it_states(metrics, checkpoint
 
 def test_codes_and_what_they_carry(metrics, finished, checkpoint_path, sample_digits):
     model = load_model(checkpoint_path)
-    means, kl = posterior_statistics(model, sample_digits[1]["images"])
+    means, kl, variances = posterior_statistics(model, sample_digits[1]["images"])
     codes = load_file(finished.path("07_model_output", "default", "test_codes.safetensors"))
     torch.testing.assert_close(codes["means"], means)
     torch.testing.assert_close(codes["kl"], kl)
     assert torch.equal(codes["weights"], weights_digest(model.state_dict()))
     assert one(metrics, "active_units").value == active_units(means)
+    torch.testing.assert_close(codes["variances"], variances)
+    aggregate, prior = aggregate_moments(means, variances), prior_moments(model)
+    assert one(metrics, "aggregate_kl", "to N(0, I)").value == pytest.approx(gaussian_kl(aggregate, prior), rel=1e-5)
+    distance = one(metrics, "aggregate_frechet_distance", "to N(0, I)").value
+    assert distance == pytest.approx(frechet_distance(aggregate, prior), rel=1e-5)
+    dependence = one(metrics, "aggregate_total_correlation").value
+    assert dependence == pytest.approx(gaussian_total_correlation(aggregate), rel=1e-5)
     each = [measured.value for measured in metrics if measured.name == "kl_of_dimension"]
     assert each == pytest.approx(kl.tolist(), rel=1e-6)
     assert sum(each) == pytest.approx(one(metrics, "rate", "grey").value, rel=1e-5)
@@ -220,6 +228,30 @@ def test_labels_are_read_from_codes_and_pixels_if_asked_for(finished, sample_dig
     words = ["posterior means"] * 4 + ["grey pixels"] * 4
     assert [each.data for each in measured] == [sample.format(name) for name in words]
     assert all(each.value > 0.6 for each in measured if "pixels" in each.data)  # the model has hardly learned
+
+
+def test_codes_are_compared_with_those_of_another_prior(finished):
+    given = {"run": "mixture", "model__prior": "mixture", "train__epochs": 1}
+    assert finished.invoke("--pipelines=train,evaluate", **given).exit_code == 0
+    measured = read(finished, "latents", "mixture")
+    model = load_model(finished.path("06_models", "mixture", "vae_epoch_001.pt"))
+    codes = load_file(finished.path("07_model_output", "mixture", "test_codes.safetensors"))
+    aggregate = aggregate_moments(codes["means"], codes["variances"])
+    distance = one(measured, "aggregate_frechet_distance", "to 10,000 codes of the prior")
+    assert distance.value == pytest.approx(frechet_distance(aggregate, prior_moments(model)), rel=1e-3)
+    assert distance.settings == {"prior_codes": 10_000, "prior_seed": 0}
+
+
+def test_codes_of_an_earlier_version_are_refused(finished):
+    for folder in ("06_models", "07_model_output"):
+        shutil.copytree(finished.path(folder, "default"), finished.path(folder, "older"))
+    path = finished.path("07_model_output", "older", "test_codes.safetensors")
+    codes = load_file(path)
+    save_file({name: tensor for name, tensor in codes.items() if name != "variances"}, path)
+    result = finished.invoke("--nodes=measure_latents", run="older")
+    assert result.exit_code == 1
+    assert "test_codes: expected variances as well, got groups, kl, " in result.output
+    assert finished.invoke("--pipelines=evaluate", run="older").exit_code == 0
 
 
 def test_kinds_can_be_switched_off(finished):

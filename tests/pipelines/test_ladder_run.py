@@ -79,7 +79,7 @@ def test_the_bound_is_given_the_labels(project, model, digits):
 
 
 def test_each_group_of_latents_is_measured(project, model, digits):
-    _, kl = posterior_statistics(model, digits["images"], digits["labels"])
+    _, kl, _ = posterior_statistics(model, digits["images"], digits["labels"])
     expected = [float(group.sum()) for group in kl.split(list(model.groups))]
     assert [each.value for each in measured(project, "kl_of_group")] == pytest.approx(expected, rel=1e-4)
     assert len(measured(project, "kl_of_dimension")) == model.groups[0]
@@ -113,7 +113,7 @@ def test_samples_have_a_row_a_class(project, model):
 
 
 def test_a_traversal_says_which_group_and_which_class(project, model, digits):
-    means, kl = posterior_statistics(model, digits["images"], digits["labels"])
+    means, kl, _ = posterior_statistics(model, digits["images"], digits["labels"])
     dimensions = kl[: model.groups[0]].argsort(descending=True)[:2].tolist()
     values, label = torch.linspace(-3, 3, 11), int(digits["labels"][0])
     images = traverse(model, means[:1], dimensions, values, labels=label)

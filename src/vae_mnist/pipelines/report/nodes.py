@@ -279,7 +279,7 @@ def _check_codes(codes: Codes, checkpoint: Checkpoint, run: str) -> None:
     Raises:
         DataError: naming the epoch and run expected.
     """
-    complete = codes.keys() == {"means", "kl", "groups", "weights"}
+    complete = codes.keys() >= {"means", "kl", "groups", "weights"}
     if not complete or not torch.equal(codes["weights"], weights_digest(checkpoint.model_state)):
         raise DataError(
             f"test_codes: expected those of epoch {checkpoint.epoch} of run {run}, found others. "

@@ -43,7 +43,8 @@ def measure_codes(
     checkpoint, model, machine = newest(checkpoints, {"train": train_digits, "test": test_digits}, train)
     labels, truth = train_digits["labels"], test_digits["labels"]
     with machine.measuring():
-        means, _ = posterior_statistics(model, train_digits["images"].to(machine.device), labels.to(machine.device))
+        images = train_digits["images"].to(machine.device)
+        means = posterior_statistics(model, images, labels.to(machine.device)).means
     pixels = [as_pixels(digits["images"]) for digits in (train_digits, test_digits)]
     features = {"posterior means": (means, test_codes["means"]), f"{colours(model)} pixels": pixels}
     measured = []
