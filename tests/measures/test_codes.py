@@ -94,6 +94,12 @@ def test_the_scale_of_features_does_not_matter():
     assert list(accuracies(*large, seed=3)) == list(accuracies(train, test, seed=3))
 
 
+def test_codes_that_are_all_the_same_are_read_by_chance():
+    _, labels = clouds(200, 0.5)
+    same = torch.full((200, 4), 3.0)
+    assert [each.value for each in accuracies((same, labels), (same, labels), seed=0)] == [0.1] * 4
+
+
 @pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 0, 0, 1]])
 def test_too_few_labels_are_refused(labels):
     train = torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), torch.tensor(labels)

@@ -55,7 +55,7 @@ def accuracies(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], *, see
             f"accuracies: expected at least two classes of at least two training images each, got {len(classes)} of "
             f"at least {int(counts.min())}."
         )
-    scale = features.std()
+    scale = features.std().item() or 1.0  # 0: all features are the same
     x, y, x_test, y_test = (each.numpy() for each in (features / scale, labels, others / scale, truth))
     for count in (*(few for few in FEW if len(classes) <= few <= len(y) - len(classes)), len(y)):
         draws = [torch.arange(len(y)).numpy()]
