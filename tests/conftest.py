@@ -1,4 +1,4 @@
-"""Real digits, a real project folder, real `kedro` processes."""
+"""Real images, a real project folder, real `kedro` processes."""
 
 import getpass
 import os
@@ -30,8 +30,8 @@ def temporary_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def sample_digits():
-    """The 5,000 real digits as training and test digits, (4000, 1, 28, 28) and (1000, 1, 28, 28)."""
+def sample_images():
+    """The 5,000 real images as training and test images, (4000, 1, 28, 28) and (1000, 1, 28, 28)."""
     from vae_mnist.datasets.sample import read_sample
 
     raw = read_sample()
@@ -39,15 +39,15 @@ def sample_digits():
 
 
 @pytest.fixture
-def images(sample_digits):
-    """100 test digits as floats in [0, 1]."""
-    return sample_digits[1]["images"][:100].float() / 255
+def images(sample_images):
+    """100 test images as floats in [0, 1]."""
+    return sample_images[1]["images"][:100].float() / 255
 
 
 @pytest.fixture
-def contents(sample_digits):
-    """The four files of 60 training and 20 test digits, by name."""
-    train, test = sample_digits
+def contents(sample_images):
+    """The four files of 60 training and 20 test images, by name."""
+    train, test = sample_images
     return four_files(
         {key: value[:60] for key, value in train.items()}, {key: value[:20] for key, value in test.items()}
     )
@@ -60,7 +60,7 @@ def project(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def ingested_digits(tmp_path_factory):
+def ingested_images(tmp_path_factory):
     """The folder that the ingest pipeline fills with the sample."""
     project = Project(tmp_path_factory.mktemp("ingested") / "project")
     project.run("--pipelines=ingest")
@@ -68,9 +68,9 @@ def ingested_digits(tmp_path_factory):
 
 
 @pytest.fixture
-def ingested(project, ingested_digits):
-    """A project with digits and nothing else."""
-    shutil.copytree(ingested_digits, project.path("05_model_input"))
+def ingested(project, ingested_images):
+    """A project with images and nothing else."""
+    shutil.copytree(ingested_images, project.path("05_model_input"))
     return project
 
 

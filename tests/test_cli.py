@@ -59,7 +59,7 @@ def test_only_missing_outputs_are_made(project):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ingested")
-def test_the_fast_preset_trains_with_a_schedule_from_the_digits_mean_picture(project):
+def test_the_fast_preset_trains_with_a_schedule_from_the_images_mean_picture(project):
     params = "--params=ingest.source=sample,train.threads=1,train.epochs=2"
     assert project.invoke("--env=fast", "--pipelines=train", params).exit_code == 0
     settings = read_checkpoint(project.path("06_models", "fast", "vae_epoch_002.pt")).settings

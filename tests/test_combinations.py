@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot
 from vae_mnist import encode, interpolate, load_model, reconstruct, sample, traverse
 from vae_mnist.config.check import problems_in
 from vae_mnist.config.parameters import Parameters
-from vae_mnist.data.images import Digits
+from vae_mnist.data.images import ImageSet
 from vae_mnist.measures.bounds import importance_weighted
 from vae_mnist.objectives import Elbo
 from vae_mnist.storage.checkpoints import write_checkpoint
@@ -105,10 +105,10 @@ def _name(choice):
     return "-".join(map(str, choice))
 
 
-def digits(channels):
+def image_set(channels):
     generator = torch.Generator().manual_seed(3)
     images = torch.randint(0, 256, (COUNT, channels, 16, 16), generator=generator, dtype=torch.uint8)
-    return Digits(images=images, labels=torch.arange(COUNT) % CLASSES)
+    return ImageSet(images=images, labels=torch.arange(COUNT) % CLASSES)
 
 
 def channels_of(choice):
@@ -120,7 +120,7 @@ def channels_of(choice):
 def trained(choice, team=ALONE, resume_from=None, **changes):
     """The state after each epoch, and the function that makes its checkpoint."""
     whole = Parameters(**parameters(choice))
-    config, data = whole.train.model_copy(update=changes), digits(channels_of(choice))
+    config, data = whole.train.model_copy(update=changes), image_set(channels_of(choice))
     machine = resolve_machine(config)
     state = start(whole.model, whole.objective, config, data["images"], CLASSES, machine)
     if resume_from is not None:
@@ -194,7 +194,7 @@ def check(choice, folder):
 
     write_checkpoint(last, folder / "vae_epoch_002.pt")
     model = load_model(folder / "vae_epoch_002.pt")
-    data = digits(channels_of(choice))
+    data = image_set(channels_of(choice))
     images, labels = data["images"], data["labels"]
     shape, given = tuple(images.shape[1:]), {"labels": 1} if model.classes else {}
     assert sample(model, 5, temperature=0.7, **given).shape == (5, *shape)

@@ -14,6 +14,6 @@ def test_every_dataset_that_crosses_a_pipeline_is_persisted(finished):
     for name, pipeline in every.items():
         others = set().union(*(other.datasets() for key, other in every.items() if key != name))
         crossing |= {dataset for dataset in pipeline.all_outputs() & others if not dataset.startswith("params:")}
-    assert {"train_digits", "checkpoints", "history"} <= crossing
+    assert {"train_images", "checkpoints", "history"} <= crossing
     catalog = finished.catalog()
     assert not [name for name in crossing if type(catalog.get(name)).__name__ == "MemoryDataset"]

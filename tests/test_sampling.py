@@ -13,11 +13,11 @@ def model():
 
 
 def test_samples_are_pixel_means_and_named_by_their_seed(model):
-    digits = sample(model, 3, seed=1)
-    assert digits.shape == (3, 1, 28, 28)
-    assert 0 <= digits.min() <= digits.max() <= 1
-    assert torch.equal(digits, sample(model, 3, seed=1))
-    assert not torch.equal(digits, sample(model, 3, seed=2))
+    image_set = sample(model, 3, seed=1)
+    assert image_set.shape == (3, 1, 28, 28)
+    assert 0 <= image_set.min() <= image_set.max() <= 1
+    assert torch.equal(image_set, sample(model, 3, seed=1))
+    assert not torch.equal(image_set, sample(model, 3, seed=2))
 
 
 def test_many_samples_come_in_chunks_that_change_nothing(model):
@@ -80,8 +80,8 @@ def test_reconstruction_goes_by_way_of_the_posterior_mean(model, images):
     torch.testing.assert_close(reconstruct(model, images), model.decode(mean).detach())
 
 
-def test_8_bit_images_are_taken_as_they_are(model, sample_digits):
-    raw = sample_digits[1]["images"][:5]
+def test_8_bit_images_are_taken_as_they_are(model, sample_images):
+    raw = sample_images[1]["images"][:5]
     torch.testing.assert_close(reconstruct(model, raw), reconstruct(model, raw.float() / 255))
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from vae_mnist.data.images import Digits
+from vae_mnist.data.images import ImageSet
 
 from .ours import Ours
 
@@ -15,10 +15,10 @@ class Launches(Ours):
 
     model: ClassVar = {"latent_dim": 1, "mlp": {"hidden_dim": 1}}
 
-    def digits(self, digits: Digits, device: torch.device) -> Digits:
+    def digits(self, digits: ImageSet, device: torch.device) -> ImageSet:
         """One pixel of each digit, (N, 1, 1, 1)."""
         images = digits["images"][:, :, 14:15, 14:15].contiguous()
-        return Digits(images=images.to(device), labels=digits["labels"].to(device))
+        return ImageSet(images=images.to(device), labels=digits["labels"].to(device))
 
 
 def build(folder: Path, device: str) -> Launches:

@@ -11,7 +11,7 @@ import yaml
 from vae_mnist.config.model import ModelConfig
 from vae_mnist.config.objective import ObjectiveConfig
 from vae_mnist.config.parameters import TrainConfig
-from vae_mnist.data.images import Digits
+from vae_mnist.data.images import ImageSet
 from vae_mnist.training.loop import train
 from vae_mnist.training.machine import resolve_machine
 from vae_mnist.training.state import start
@@ -47,9 +47,9 @@ class Ours(Contestant):
         self.training = training
         self.epochs = train(self.state, {"train": training, "test": test}, config, machine)
 
-    def digits(self, digits: Digits, device: torch.device) -> Digits:
+    def digits(self, digits: ImageSet, device: torch.device) -> ImageSet:
         """What to train on, on the device."""
-        return Digits(images=digits["images"].to(device), labels=digits["labels"].to(device))
+        return ImageSet(images=digits["images"].to(device), labels=digits["labels"].to(device))
 
     def epoch(self) -> tuple[float, float]:
         """Train on every digit once."""

@@ -10,7 +10,7 @@ class ConfigError(VaeMnistError, ValueError):
 
 
 class DataError(VaeMnistError, ValueError):
-    """Digits or their files are missing, damaged, or not those a run was trained on."""
+    """Images or their files are missing, damaged, or not those a run was trained on."""
 
 
 class CheckpointError(VaeMnistError, ValueError):

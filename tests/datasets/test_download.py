@@ -238,7 +238,7 @@ mnist.download(Path(root))
 
 
 def test_a_rest_in_a_read_only_folder_stops_no_run(tmp_path, contents, monkeypatch, caplog):
-    """Digits that several machines share are often mounted so."""
+    """Images that several machines share are often mounted so."""
     (tmp_path / ".download-abcd1234").mkdir()
     monkeypatch.chdir(lay_out(tmp_path, contents))
     tmp_path.chmod(0o555)

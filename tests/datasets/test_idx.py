@@ -27,7 +27,7 @@ MEMORY_BYTES = 8 * 2**20  # beyond the largest file of these tests, 0.5 MB
 
 
 def written(tmp_path, content, packed=False):
-    path = tmp_path / ("digits.gz" if packed else "digits")
+    path = tmp_path / ("images.gz" if packed else "images")
     path.write_bytes(gzip.compress(content) if packed else content)
     return path
 
@@ -115,7 +115,7 @@ def test_bombs_and_false_claims_take_neither_memory_nor_time(tmp_path, sizes, ze
         assert time.monotonic() - started < 0.2
 
 
-def test_digits_that_pack_well_are_read(tmp_path):
+def test_images_that_pack_well_are_read(tmp_path):
     blank = idx_bytes((100, 28, 28), bytes(78_400))
     path = tmp_path / "images.gz"
     path.write_bytes(gzip.compress(blank) + bytes(350))
@@ -165,8 +165,8 @@ def unpacked(content):
 
 
 @pytest.mark.slow
-def test_three_thousand_mutated_files_end_in_an_error_that_explains_or_in_right_data(tmp_path, sample_digits):
-    images, labels = (sample_digits[0][name][:5].byte().numpy().tobytes() for name in ("images", "labels"))
+def test_three_thousand_mutated_files_end_in_an_error_that_explains_or_in_right_data(tmp_path, sample_images):
+    images, labels = (sample_images[0][name][:5].byte().numpy().tobytes() for name in ("images", "labels"))
     originals = {3: idx_bytes((5, 28, 28), images), 1: idx_bytes((5,), labels)}
     draw = random.Random(20)
     ended = dict.fromkeys(("plain refused", "plain right", "gz refused", "gz right"), 0)
@@ -179,7 +179,7 @@ def test_three_thousand_mutated_files_end_in_an_error_that_explains_or_in_right_
             else:
                 content = damaged(content, draw)
                 content = gzip.compress(content, mtime=0) if packed else content
-            path = tmp_path / f"digits-{number}{'.gz' if packed else ''}"  # to replace a file takes longer
+            path = tmp_path / f"images-{number}{'.gz' if packed else ''}"  # to replace a file takes longer
             path.write_bytes(content)
             plain = unpacked(content) if packed else content
             expected = meaning(plain, dimensions)

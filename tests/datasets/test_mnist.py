@@ -20,10 +20,10 @@ IMAGES, LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_files_are_read_plain_or_packed(tmp_path, contents, sample_digits, packed):
+def test_files_are_read_plain_or_packed(tmp_path, contents, sample_images, packed):
     raw = mnist.read_files(lay_out(tmp_path, contents, packed))
-    assert torch.equal(raw.train["images"], sample_digits[0]["images"][:60])
-    assert torch.equal(raw.test["labels"], sample_digits[1]["labels"][:20])
+    assert torch.equal(raw.train["images"], sample_images[0]["images"][:60])
+    assert torch.equal(raw.test["labels"], sample_images[1]["labels"][:20])
     assert raw.train["images"].dtype == torch.uint8
     assert raw.train["labels"].dtype == torch.int64
 
@@ -45,7 +45,7 @@ def test_links_to_good_files_are_followed(tmp_path, contents):
 
 def test_unknown_checksums_are_kept_for_a_warning(tmp_path, contents):
     raw = mnist.read_files(lay_out(tmp_path, contents))
-    assert raw.name == "MNIST-shaped digits"
+    assert raw.name == "MNIST-shaped images"
     file = raw.files[IMAGES]
     assert file["known"] is False
     assert file["sha256"] == hashlib.sha256(contents[IMAGES]).hexdigest()
@@ -73,11 +73,11 @@ def test_a_damaged_file_is_an_error_even_where_another_is_missing(tmp_path, cont
         mnist.read_files(lay_out(tmp_path, contents))
 
 
-def test_a_plain_file_comes_before_a_packed_one(tmp_path, contents, sample_digits):
+def test_a_plain_file_comes_before_a_packed_one(tmp_path, contents, sample_images):
     lay_out(tmp_path, contents)
     labels = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
     labels.with_name(f"{labels.name}.gz").write_bytes(gzip.compress(idx_bytes((20,), bytes(20))))
-    assert torch.equal(mnist.read_files(tmp_path).test["labels"], sample_digits[1]["labels"][:20])
+    assert torch.equal(mnist.read_files(tmp_path).test["labels"], sample_images[1]["labels"][:20])
     labels.unlink()
     assert mnist.read_files(tmp_path).test["labels"].tolist() == [0] * 20
 
@@ -85,7 +85,7 @@ def test_a_plain_file_comes_before_a_packed_one(tmp_path, contents, sample_digit
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        (LABELS, idx_bytes((60,), bytes(59) + b"\x0a"), f"{LABELS}: expected labels in 0..9, found 10 at digit 59"),
+        (LABELS, idx_bytes((60,), bytes(59) + b"\x0a"), f"{LABELS}: expected labels in 0..9, found 10 at image 59"),
         (LABELS, idx_bytes((20,), bytes(20)), f"{LABELS}: expected one label for each of the 60 images in .* says 20"),
         (IMAGES, idx_bytes((60, 14, 14), bytes(60 * 14**2)), r"images of one size, found \(14, 14\) and \(28, 28\)"),
     ],

@@ -18,8 +18,8 @@ def cards(tmp_path):
 def test_one_object_comes_back_from_plain_json(tmp_path):
     cards(tmp_path).save(card())
     assert cards(tmp_path).load() == card()
-    assert json.loads((tmp_path / "card.json").read_text())["title"] == "some digits"
-    assert json.loads(cards(tmp_path).preview())["title"] == "some digits"
+    assert json.loads((tmp_path / "card.json").read_text())["title"] == "some images"
+    assert json.loads(cards(tmp_path).preview())["title"] == "some images"
 
 
 def test_a_list_of_objects_comes_back(tmp_path):

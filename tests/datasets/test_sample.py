@@ -1,4 +1,4 @@
-"""The real digits of the real package."""
+"""The real images of the real package."""
 
 import pytest
 import torch
@@ -7,8 +7,8 @@ from vae_mnist.datasets import sample
 from vae_mnist.errors import DataError
 
 
-def test_the_sample_is_balanced_in_any_beginning_and_end(sample_digits):
-    train, test = sample_digits
+def test_the_sample_is_balanced_in_any_beginning_and_end(sample_images):
+    train, test = sample_images
     assert torch.bincount(train["labels"]).tolist() == [400] * 10
     assert torch.bincount(test["labels"]).tolist() == [100] * 10
     assert train["labels"][-10:].tolist() == test["labels"][:10].tolist() == list(range(10))

@@ -106,8 +106,8 @@ def test_a_disk_that_fails_ends_training_with_one_error_and_lets_it_go_on(
 @pytest.mark.parametrize(
     ("size", "params", "file"),
     [
-        ("2m", {}, "05_model_input/train_digits.safetensors"),
-        ("3500k", {}, "05_model_input/test_digits.safetensors"),
+        ("2m", {}, "05_model_input/train_images.safetensors"),
+        ("3500k", {}, "05_model_input/test_images.safetensors"),
         ("5m", {"report__sample_side": 32}, "08_reporting/default/"),
     ],
 )

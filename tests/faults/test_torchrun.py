@@ -18,7 +18,7 @@ from vae_mnist.storage.checkpoints import read_checkpoint
 from ..helpers.processes import MANY, wait_for
 from ..helpers.project import as_params, without_coverage
 
-# 4,000 digits in batches of 333: two processes have 167 and 166 of each, and 2 and 2 of the last.
+# 4,000 images in batches of 333: two processes have 167 and 166 of each, and 2 and 2 of the last.
 ODD = {"train__batch_size": 333, "train__epochs": 2}
 TRAIN = "--pipelines=train"
 
@@ -161,7 +161,7 @@ def test_a_machine_that_dies_ends_the_run_on_the_other(ingested, dies):
 
 
 @pytest.mark.slow
-def test_two_machines_train_one_model_from_the_digits_of_the_first_and_unpickle_nothing(ingested, tmp_path):
+def test_two_machines_train_one_model_from_the_images_of_the_first_and_unpickle_nothing(ingested, tmp_path):
     assert ingested.invoke(TRAIN, run="one", **ODD).exit_code == 0
     # Each process is without a way to unpickle.
     forbid = "import pickle\ndef no(*_, **__): raise SystemExit('unpickled')\npickle.loads = pickle.load = no\n"

@@ -47,15 +47,15 @@ def test_runs_of_different_names_side_by_side_are_right(project, finished):
     for name in names:
         assert same(read_checkpoint(checkpoints(project, name)[-1]), alone)
         assert project.path("08_reporting", name, "samples.png").is_file()
-    digits = project.path("05_model_input", "train_digits.safetensors")
-    number = digits.stat().st_ino  # written again it would be another: the writer puts a new file in place
+    image_set = project.path("05_model_input", "train_images.safetensors")
+    number = image_set.stat().st_ino  # written again it would be another: the writer puts a new file in place
     assert project.invoke("--pipelines=ingest").exit_code == 0
-    assert digits.stat().st_ino == number
+    assert image_set.stat().st_ino == number
 
 
 @pytest.mark.slow
-def test_digits_exchanged_under_a_run_never_mix_with_its_own(project, sample_digits, tmp_path):
-    train, test = sample_digits
+def test_images_exchanged_under_a_run_never_mix_with_its_own(project, sample_images, tmp_path):
+    train, test = sample_images
     others = lay_out(tmp_path, four_files(test, {key: value[:500] for key, value in train.items()}))
     with running(project, TRAIN, **MANY) as first:
         wait_for(lambda: checkpoints(project), first)
@@ -64,9 +64,9 @@ def test_digits_exchanged_under_a_run_never_mix_with_its_own(project, sample_dig
         count = len(checkpoints(project))
         wait_for(lambda: len(checkpoints(project)) > count + 1, first)
     cards = [read_checkpoint(checkpoints(project)[place]).dataset for place in (0, -1)]
-    assert cards[0] == cards[1], "it goes on with the digits that it has"
+    assert cards[0] == cards[1], "it goes on with the images that it has"
     for word in ("--pipelines=train", "--pipelines=evaluate", "--nodes=draw_reconstructions"):
         result = project.invoke(word, **MANY)
         assert result.exit_code == 1
-        assert "digits" in result.output.partition("Error: ")[2]
+        assert "images" in result.output.partition("Error: ")[2]
         assert "Traceback" not in result.output

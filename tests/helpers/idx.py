@@ -8,10 +8,10 @@ def idx_bytes(sizes, body, magic=b"\0\0\x08"):
 
 
 def four_files(train, test):
-    """IDX files of digits, by name."""
+    """IDX files of images, by name."""
     contents = {}
-    for split, digits in (("train", train), ("t10k", test)):
-        images, labels = digits["images"], digits["labels"]
+    for split, image_set in (("train", train), ("t10k", test)):
+        images, labels = image_set["images"], image_set["labels"]
         count, _, height, width = images.shape
         contents[f"{split}-images-idx3-ubyte"] = idx_bytes((count, height, width), images.numpy().tobytes())
         contents[f"{split}-labels-idx1-ubyte"] = idx_bytes((count,), bytes(labels.tolist()))

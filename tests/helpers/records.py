@@ -3,7 +3,7 @@
 from vae_mnist.storage.records import DataCard
 
 CARD = {
-    "name": "digits", "title": "some digits", "source": "a test", "image_shape": [1, 28, 28],
+    "name": "images", "title": "some images", "source": "a test", "image_shape": [1, 28, 28],
     "counts": {"train": 450, "validation": 0, "test": 100},
     "class_counts": {"train": [45] * 10, "validation": [0] * 10, "test": [10] * 10},
     "train_pixel_mean": 0.125, "sha256": {"train": "0" * 64, "validation": "1" * 64, "test": "2" * 64},

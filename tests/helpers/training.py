@@ -3,7 +3,7 @@
 import torch
 
 from vae_mnist.config.parameters import TrainConfig
-from vae_mnist.data.images import Digits
+from vae_mnist.data.images import ImageSet
 from vae_mnist.training.loop import train
 from vae_mnist.training.machine import resolve_machine
 from vae_mnist.training.resume import run_settings
@@ -25,8 +25,10 @@ def config(**changes):
     return TrainConfig(**(values | changes))
 
 
-def first(digits, count, start=0):
-    return Digits(images=digits["images"][start : start + count], labels=digits["labels"][start : start + count])
+def first(image_set, count, start=0):
+    return ImageSet(
+        images=image_set["images"][start : start + count], labels=image_set["labels"][start : start + count]
+    )
 
 
 def settings(cfg, model=None, objective=None):

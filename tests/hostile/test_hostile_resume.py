@@ -18,8 +18,8 @@ from ..helpers.project import Project
 
 
 @pytest.fixture(scope="module")
-def splits(sample_digits):
-    train, test = sample_digits
+def splits(sample_images):
+    train, test = sample_images
     return {"train": training.first(train, 450), "test": training.first(test, 100)}
 
 

@@ -49,8 +49,8 @@ def test_test_loss_is_the_same_each_time(model, images):
     assert average_terms(model, Elbo(), images) == average_terms(model, Elbo(), images)
 
 
-def test_8_bit_images_are_measured_like_floats(model, sample_digits):
-    images = sample_digits[1]["images"][:50]
+def test_8_bit_images_are_measured_like_floats(model, sample_images):
+    images = sample_images[1]["images"][:50]
     eight, floats = (average_terms(model, Elbo(), each) for each in (images, images.float() / 255))
     assert eight == floats
 

@@ -61,11 +61,11 @@ def test_codes_far_apart_tell_which_image_they_are_of():
     torch.testing.assert_close(parts.mutual_information, torch.full((50,), math.log(50)), rtol=1e-5, atol=1e-4)
 
 
-def test_standard_errors_shrink_with_the_number_of_images(model, sample_digits):
-    few, many = (decompose_rate(model, sample_digits[1]["images"][:count], seed=0) for count in (60, 960))
+def test_standard_errors_shrink_with_the_number_of_images(model, sample_images):
+    few, many = (decompose_rate(model, sample_images[1]["images"][:count], seed=0) for count in (60, 960))
     for one, other in zip(few, many, strict=True):
         assert 0 < other.standard_error < one.standard_error
-    assert [part.standard_error for part in decompose_rate(model, sample_digits[1]["images"][:1], seed=0)] == [0] * 3
+    assert [part.standard_error for part in decompose_rate(model, sample_images[1]["images"][:1], seed=0)] == [0] * 3
 
 
 def test_several_groups_are_refused(images):

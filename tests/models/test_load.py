@@ -15,14 +15,14 @@ from ..helpers.models import KINDS, model_config
 
 
 @pytest.fixture(scope="module")
-def checkpoint(sample_digits):
-    train, test = sample_digits
+def checkpoint(sample_images):
+    train, test = sample_images
     splits = {"train": training.first(train, 450), "test": training.first(test, 100)}
     return training.run(splits, training.config(epochs=1))[-1]
 
 
-def test_the_readmes_snippet_runs_on_the_default_model(tmp_path, sample_digits):
-    train, test = sample_digits
+def test_the_readmes_snippet_runs_on_the_default_model(tmp_path, sample_images):
+    train, test = sample_images
     splits = {"train": training.first(train, 50), "test": training.first(test, 10)}
     default = model_config(latent_dim=32, mlp={"hidden_dim": 512})
     write_checkpoint(training.run(splits, training.config(epochs=1), default)[-1], tmp_path / "c.pt")
@@ -81,8 +81,8 @@ def test_weights_and_a_model_that_do_not_fit_are_refused_by_name(tmp_path, check
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_every_model_comes_back_from_its_checkpoint_in_eval_mode(tmp_path, sample_digits, kind):
-    train, test = sample_digits
+def test_every_model_comes_back_from_its_checkpoint_in_eval_mode(tmp_path, sample_images, kind):
+    train, test = sample_images
     splits = {"train": training.first(train, 50), "test": training.first(test, 10)}
     checkpoint = training.run(splits, training.config(epochs=1), model_config(**kind))[-1]
     write_checkpoint(checkpoint, str(tmp_path / "c.pt"))

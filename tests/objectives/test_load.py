@@ -10,8 +10,8 @@ from ..helpers.training import config, first, run
 
 
 @pytest.fixture(scope="module")
-def checkpoint(sample_digits):
-    splits = {"train": first(sample_digits[0], 100), "test": first(sample_digits[1], 20)}
+def checkpoint(sample_images):
+    splits = {"train": first(sample_images[0], 100), "test": first(sample_images[1], 20)}
     return run(splits, config(epochs=1), objective=objective_config(name="factor"))[0]
 
 

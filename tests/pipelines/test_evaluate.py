@@ -41,8 +41,8 @@ def test_metrics_are_the_union_of_one_file_a_kind(metrics, finished):
     assert metrics == [each for kind in KINDS for each in read(finished, kind)]
 
 
-def test_losses_are_those_of_the_newest_checkpoint(metrics, checkpoint_path, sample_digits):
-    losses = average_terms(load_model(checkpoint_path), Elbo(), sample_digits[1]["images"])
+def test_losses_are_those_of_the_newest_checkpoint(metrics, checkpoint_path, sample_images):
+    losses = average_terms(load_model(checkpoint_path), Elbo(), sample_images[1]["images"])
     loss = one(metrics, "loss")
     assert loss.value == pytest.approx(losses.loss, rel=1e-6)
     assert (loss.unit, loss.better) == ("nats per image", "lower")
@@ -54,10 +54,10 @@ def test_losses_are_those_of_the_newest_checkpoint(metrics, checkpoint_path, sam
     assert one(metrics, "neg_elbo", "grey").value == pytest.approx(losses.neg_elbo, rel=1e-6)
 
 
-def test_the_bound_can_be_measured_again_from_what_it_states(metrics, checkpoint_path, sample_digits):
+def test_the_bound_can_be_measured_again_from_what_it_states(metrics, checkpoint_path, sample_images):
     bound = one(metrics, "importance_weighted_nll")
     assert bound.data.endswith("dynamically binarised")
-    targets, sha256 = binarise(sample_digits[1]["images"], seed=bound.settings["binarisation_seed"])
+    targets, sha256 = binarise(sample_images[1]["images"], seed=bound.settings["binarisation_seed"])
     assert bound.settings["binarisation_sha256"] == sha256
     names = {"samples", "seed", "chunk_size"}
     given = {name: bound.settings[name] for name in names}
@@ -67,9 +67,9 @@ def test_the_bound_can_be_measured_again_from_what_it_states(metrics, checkpoint
     assert bound.value < one(metrics, "neg_elbo", "binarised").value
 
 
-def test_codes_and_what_they_carry(metrics, finished, checkpoint_path, sample_digits):
+def test_codes_and_what_they_carry(metrics, finished, checkpoint_path, sample_images):
     model = load_model(checkpoint_path)
-    means, kl, variances = posterior_statistics(model, sample_digits[1]["images"])
+    means, kl, variances = posterior_statistics(model, sample_images[1]["images"])
     codes = load_file(finished.path("07_model_output", "default", "test_codes.safetensors"))
     torch.testing.assert_close(codes["means"], means)
     torch.testing.assert_close(codes["kl"], kl)
@@ -96,7 +96,7 @@ def test_grey_pixels_are_called_grey(finished):
 
 
 def test_the_bound_of_some_images_says_how_many_and_which(
-    finished, checkpoint_path, sample_digits, monkeypatch, caplog
+    finished, checkpoint_path, sample_images, monkeypatch, caplog
 ):
     shutil.copytree(finished.path("06_models", "default"), finished.path("06_models", "some"))
     monkeypatch.setattr(bounds.logger, "handlers", [caplog.handler])
@@ -105,7 +105,7 @@ def test_the_bound_of_some_images_says_how_many_and_which(
     bound = one(measured, "importance_weighted_nll")
     assert bound.data == ("5,000-digit sample of MNIST: 30 of 1,000 test images, evenly spread, dynamically binarised")
     assert bound.settings["images"] == 30
-    targets, sha256 = binarise(sample_digits[1]["images"], seed=0)
+    targets, sha256 = binarise(sample_images[1]["images"], seed=0)
     assert bound.settings["binarisation_sha256"] == sha256
     again = importance_weighted(load_model(checkpoint_path), evenly_spread(targets, 30), 3, seed=0, chunk_size=500)
     assert bound.value == pytest.approx(again.nll, rel=1e-6)
@@ -122,14 +122,14 @@ def test_the_bound_of_some_images_says_how_many_and_which(
         ("discretised_logistic", "8-bit grey pixels"),
     ],
 )
-def test_likelihoods_of_grey_values_are_measured_on_grey_pixels(finished, sample_digits, likelihood, kind):
+def test_likelihoods_of_grey_values_are_measured_on_grey_pixels(finished, sample_images, likelihood, kind):
     given = {"run": likelihood, "model__likelihood": likelihood, "train__epochs": 1}
     assert finished.invoke("--pipelines=train,evaluate", **given).exit_code == 0
     measured = read(finished, kind="bounds", run=likelihood)
     assert {each.data for each in measured} == {f"5,000-digit sample of MNIST: 1,000 test images, {kind}"}
     assert not any("binarisation_sha256" in each.settings for each in measured)
     model = load_model(finished.path("06_models", likelihood, "vae_epoch_001.pt"))
-    losses = average_terms(model, Elbo(), sample_digits[1]["images"])
+    losses = average_terms(model, Elbo(), sample_images[1]["images"])
     assert one(measured, "neg_elbo").value == pytest.approx(losses.neg_elbo, rel=1e-6)
     bits = {each.settings["of"]: each for each in measured if each.name == "bits_per_dimension"}
     if likelihood != "discretised_logistic":
@@ -160,13 +160,13 @@ def test_a_checkpoint_of_dependent_pixels_is_not_measured_on_grey_ones(finished)
     assert "evaluate.binarisation: expected auto or dynamic for a checkpoint whose likelihood" in result.output
 
 
-def test_evaluation_uses_the_precision_of_the_run(finished, sample_digits):
+def test_evaluation_uses_the_precision_of_the_run(finished, sample_images):
     params = {"run": "half", "train__precision": "bfloat16"}
     assert finished.invoke("--pipelines=train,evaluate", **params).exit_code == 0
     half = one(read(finished, run="half"), "loss")
     assert half.settings["precision"] == "bfloat16"
     model = load_model(finished.path("06_models", "half", "vae_epoch_002.pt"))
-    exact = average_terms(model, Elbo(), sample_digits[1]["images"])
+    exact = average_terms(model, Elbo(), sample_images[1]["images"])
     assert half.value != exact.loss
     assert half.value == pytest.approx(exact.loss, rel=0.01)
 
@@ -189,7 +189,7 @@ def test_the_loss_is_that_of_the_objective_as_it_was_after_the_newest_epoch(fini
         assert f"neg_elbo {row['test_neg_elbo']:.2f}" in line
 
 
-def test_the_parts_of_the_rate_are_measured_if_asked_for(finished, sample_digits):
+def test_the_parts_of_the_rate_are_measured_if_asked_for(finished, sample_images):
     assert read(finished, "decomposition") == []
     assert finished.invoke("--pipelines=train", run="parted").exit_code == 0
     asked = {"run": "parted", "evaluate__kinds__decomposition": True, "evaluate__decomposition_images": 200}
@@ -197,7 +197,7 @@ def test_the_parts_of_the_rate_are_measured_if_asked_for(finished, sample_digits
     parts = read(finished, "decomposition", "parted")
     assert all(part in read(finished, run="parted") for part in parts)
     model = load_model(finished.path("06_models", "parted", "vae_epoch_002.pt"))
-    again = decompose_rate(model, sample_digits[1]["images"][::5], seed=parts[0].settings["seed"])
+    again = decompose_rate(model, sample_images[1]["images"][::5], seed=parts[0].settings["seed"])
     for part, (name, (value, error)) in zip(parts, again._asdict().items(), strict=True):
         assert part.name == name
         assert part.value == pytest.approx(value, rel=1e-5)
@@ -205,14 +205,14 @@ def test_the_parts_of_the_rate_are_measured_if_asked_for(finished, sample_digits
     assert parts[0].data == "5,000-digit sample of MNIST: 200 evenly spread test images, grey pixels"
 
 
-def test_labels_are_read_from_codes_and_pixels_if_asked_for(finished, sample_digits, checkpoint_path, monkeypatch):
+def test_labels_are_read_from_codes_and_pixels_if_asked_for(finished, sample_images, checkpoint_path, monkeypatch):
     monkeypatch.setattr("vae_mnist.measures.codes.FEW", (100,))  # 1,000 labels take ten times as long
     assert read(finished, "codes") == []
     shutil.copytree(finished.path("06_models", "default"), finished.path("06_models", "read"))
     assert finished.invoke("--pipelines=evaluate", run="read", evaluate__kinds__codes=True).exit_code == 0
     measured = read(finished, "codes", "read")
     assert all(each in read(finished, run="read") for each in measured)
-    model, (train, test) = load_model(checkpoint_path), sample_digits
+    model, (train, test) = load_model(checkpoint_path), sample_images
     of_codes = [posterior_statistics(model, each["images"])[0] for each in (train, test)]
     of_pixels = [each["images"].flatten(1) / 255 for each in (train, test)]
     again = [
@@ -264,10 +264,10 @@ def test_kinds_can_be_switched_off(finished):
 
 
 @pytest.mark.usefixtures("ingested")
-def test_other_test_digits_than_the_runs_are_refused(project):
+def test_other_test_images_than_the_runs_are_refused(project):
     project.invoke("--pipelines=train")
     folder = project.path("05_model_input")
-    (folder / "test_digits.safetensors").write_bytes((folder / "train_digits.safetensors").read_bytes())
+    (folder / "test_images.safetensors").write_bytes((folder / "train_images.safetensors").read_bytes())
     result = project.invoke("--pipelines=evaluate")
     assert result.exit_code == 1
-    assert "test_digits: expected those of the run, 5,000-digit sample" in result.output
+    assert "test_images: expected those of the run, 5,000-digit sample" in result.output

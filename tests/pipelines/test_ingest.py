@@ -7,10 +7,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from vae_mnist.config.parameters import IngestConfig
-from vae_mnist.data.images import Digits, RawDigits, digits_sha256
+from vae_mnist.data.images import ImageSet, RawImages, images_sha256
 from vae_mnist.datasets import download, mnist
 from vae_mnist.errors import DataError
-from vae_mnist.pipelines.ingest.nodes import read_digits, split_digits
+from vae_mnist.pipelines.ingest.nodes import read_images, split_images
 
 from ..helpers.idx import lay_out
 
@@ -38,7 +38,7 @@ def small_files(tmp_path, contents):
 
 @pytest.mark.parametrize("source", ["auto", "mnist"])
 def test_files_come_first_and_a_foreign_checksum_is_a_warning_that_names_it(small_files, readers, caplog, source):
-    raw = read_digits(readers, config(source))
+    raw = read_images(readers, config(source))
     assert len(raw.train["labels"]) == 60
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 4
@@ -47,7 +47,7 @@ def test_files_come_first_and_a_foreign_checksum_is_a_warning_that_names_it(smal
 
 
 def test_auto_falls_back_on_the_sample_with_a_warning_that_says_all(readers, unreachable, caplog):
-    raw = read_digits(readers, config("auto"))
+    raw = read_images(readers, config("auto"))
     assert raw.name == "5,000-digit sample of MNIST"
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert "5,000-digit sample" in warning
@@ -60,17 +60,17 @@ def test_mnist_refuses_the_sample(readers, unreachable):
     with pytest.raises(
         DataError, match=r"ingest.source is 'mnist', but the full set is not available.*Connection refused"
     ):
-        read_digits(readers, config("mnist"))
+        read_images(readers, config("mnist"))
 
 
 def test_sample_goes_straight_to_the_sample(small_files, readers, caplog):
-    assert len(read_digits(readers, config("sample")).train["labels"]) == 4000
+    assert len(read_images(readers, config("sample")).train["labels"]) == 4000
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_digits_that_were_made_before_are_not_made_again(project):
+def test_images_that_were_made_before_are_not_made_again(project):
     changes = {"ingest__image_size": 32, "ingest__channels": 3}
-    said = "these digits were made before, from the same source and with the same checksums"
+    said = "these images were made before, from the same source and with the same checksums"
     folder = project.path("05_model_input")
 
     def ingest(**more):
@@ -80,30 +80,30 @@ def test_digits_that_were_made_before_are_not_made_again(project):
 
     made, files = ingest()
     assert not made
-    tensors = folder / "train_digits.safetensors"
+    tensors = folder / "train_images.safetensors"
     before = tensors.stat().st_ino
     assert ingest() == (True, files)
     assert tensors.stat().st_ino == before
     for more in ({"ingest__channels": 1}, {"ingest__image_size": 28}, {"ingest__validation_size": 100}):
         assert not ingest(**more)[0]
         assert ingest() == (False, files)
-    for damaged in ("test_digits.safetensors", "data_card.json"):
+    for damaged in ("test_images.safetensors", "data_card.json"):
         (folder / damaged).write_bytes(files[damaged][:-1] + b"x")
         assert ingest() == (False, files)
     tensors.unlink()
     assert ingest() == (False, files)
 
 
-def test_ingest_writes_checked_tensors_and_a_data_card(project, sample_digits):
+def test_ingest_writes_checked_tensors_and_a_data_card(project, sample_images):
     assert project.invoke("--pipelines=ingest", ingest__validation_size=100).exit_code == 0
     folder = project.path("05_model_input")
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
-    assert card["title"] == "5,000-digit sample of MNIST: 3,900 training + 100 validation + 1,000 test digits"
+    assert card["title"] == "5,000-digit sample of MNIST: 3,900 training + 100 validation + 1,000 test images"
     for split in ("train", "validation", "test"):
-        digits = load_file(folder / f"{split}_digits.safetensors")
-        assert digits["images"].shape == (card["counts"][split], 1, 28, 28)
-        assert digits_sha256(digits) == card["sha256"][split]
-    assert digits_sha256(sample_digits[1]) == card["sha256"]["test"]
+        image_set = load_file(folder / f"{split}_images.safetensors")
+        assert image_set["images"].shape == (card["counts"][split], 1, 28, 28)
+        assert images_sha256(image_set) == card["sha256"][split]
+    assert images_sha256(sample_images[1]) == card["sha256"]["test"]
 
 
 def test_data_root_and_mnist_root_move_files(project, small_files, tmp_path):
@@ -112,7 +112,7 @@ def test_data_root_and_mnist_root_move_files(project, small_files, tmp_path):
     )
     assert result.exit_code == 0, result.output
     card = json.loads((tmp_path / "elsewhere" / "05_model_input" / "data_card.json").read_text(encoding="utf-8"))
-    assert card["name"] == "MNIST-shaped digits"
+    assert card["name"] == "MNIST-shaped images"
     assert card["files"]["t10k-labels-idx1-ubyte"]["known"] is False
     assert not project.path("05_model_input").exists()
 
@@ -121,7 +121,7 @@ def test_mnist_root_is_data_root_01_raw_if_not_given(project, contents, tmp_path
     lay_out(tmp_path / "moved" / "01_raw", contents)
     result = project.invoke("--pipelines=ingest", ingest__source="mnist", data_root=tmp_path / "moved")
     assert result.exit_code == 0, result.output
-    assert "60 training + 20 test digits" in result.output
+    assert "60 training + 20 test images" in result.output
 
 
 def test_a_damaged_file_ends_the_run_with_one_message(project, small_files):
@@ -134,14 +134,14 @@ def test_a_damaged_file_ends_the_run_with_one_message(project, small_files):
 
 
 def test_the_data_card_says_name_counts_source_and_checksums():
-    def digits(count):
+    def image_set(count):
         images = torch.arange(count * 4, dtype=torch.uint8).view(count, 1, 2, 2)
-        return Digits(images=images, labels=torch.arange(count) % 10)
+        return ImageSet(images=images, labels=torch.arange(count) % 10)
 
     facts = {"bytes": 1, "sha256": "0" * 64, "known": True}
-    raw = RawDigits("MNIST", "files under x", {"a": facts}, digits(10), digits(5))
-    train, validation, test, card = split_digits(raw, config(validation_size=2))
-    assert card.title == "MNIST 2 x 2: 8 training + 2 validation + 5 test digits"
+    raw = RawImages("MNIST", "files under x", {"a": facts}, image_set(10), image_set(5))
+    train, validation, test, card = split_images(raw, config(validation_size=2))
+    assert card.title == "MNIST 2 x 2: 8 training + 2 validation + 5 test images"
     assert card.source == "files under x"
     assert card.counts == {"train": 8, "validation": 2, "test": 5}
     assert card.class_counts["validation"] == [0] * 8 + [1, 1]
@@ -149,21 +149,21 @@ def test_the_data_card_says_name_counts_source_and_checksums():
     assert card.image_shape == [1, 2, 2]
     assert card.train_pixel_mean == round(sum(range(32)) / 32 / 255, 6)
     splits = {"train": train, "validation": validation, "test": test}
-    assert card.sha256 == {split: digits_sha256(digits) for split, digits in splits.items()}
+    assert card.sha256 == {split: images_sha256(image_set) for split, image_set in splits.items()}
     assert card.files["a"].model_dump() == facts
 
 
 @pytest.fixture
-def raw(sample_digits):
-    train, test = ({key: value[:60] for key, value in digits.items()} for digits in sample_digits)
-    return RawDigits("MNIST", "a test", {}, train, test)
+def raw(sample_images):
+    train, test = ({key: value[:60] for key, value in image_set.items()} for image_set in sample_images)
+    return RawImages("MNIST", "a test", {}, train, test)
 
 
 def test_by_default_not_a_byte_changes(raw):
-    train, _, test, card = split_digits(raw, config())
+    train, _, test, card = split_images(raw, config())
     assert torch.equal(train["images"], raw.train["images"])
     assert test["images"] is raw.test["images"]
-    assert card.title == "MNIST: 60 training + 60 test digits"
+    assert card.title == "MNIST: 60 training + 60 test images"
 
 
 @pytest.mark.parametrize(
@@ -176,54 +176,54 @@ def test_by_default_not_a_byte_changes(raw):
     ids=str,
 )
 def test_the_data_card_says_size_and_colour_and_is_the_same_each_time(raw, changes, name):
-    before = digits_sha256(raw.train), digits_sha256(raw.test)
-    *splits, card = split_digits(raw, config(**changes))
+    before = images_sha256(raw.train), images_sha256(raw.test)
+    *splits, card = split_images(raw, config(**changes))
     side, channels = changes.get("image_size", 28), changes.get("channels", 1)
-    assert (card.name, card.title) == (name, f"{name}: 60 training + 60 test digits")
+    assert (card.name, card.title) == (name, f"{name}: 60 training + 60 test images")
     assert card.image_shape == [channels, side, side]
-    for split, digits in zip(card.counts, splits, strict=True):
-        assert digits["images"].shape == (card.counts[split], channels, side, side)
-        assert digits["images"].dtype == torch.uint8
-        assert digits_sha256(digits) == card.sha256[split]
-    assert card == split_digits(raw, config(**changes))[-1]
-    assert before == (digits_sha256(raw.train), digits_sha256(raw.test))
+    for split, image_set in zip(card.counts, splits, strict=True):
+        assert image_set["images"].shape == (card.counts[split], channels, side, side)
+        assert image_set["images"].dtype == torch.uint8
+        assert images_sha256(image_set) == card.sha256[split]
+    assert card == split_images(raw, config(**changes))[-1]
+    assert before == (images_sha256(raw.train), images_sha256(raw.test))
 
 
-def test_a_digit_keeps_its_colour_when_it_is_held_out_and_each_split_has_its_own(raw):
-    whole, _, test, _ = split_digits(raw, config(channels=3))
-    train, validation, same, _ = split_digits(raw, config(channels=3, validation_size=20))
+def test_a_image_keeps_its_colour_when_it_is_held_out_and_each_split_has_its_own(raw):
+    whole, _, test, _ = split_images(raw, config(channels=3))
+    train, validation, same, _ = split_images(raw, config(channels=3, validation_size=20))
     assert torch.equal(torch.cat([train["images"], validation["images"]]), whole["images"])
     assert torch.equal(same["images"], test["images"])
-    colours = [digits["images"].amax((2, 3)) for digits in (whole, test)]
+    colours = [image_set["images"].amax((2, 3)) for image_set in (whole, test)]
     assert (colours[0] != colours[1]).any(1).float().mean() > 0.9
 
 
 def test_colours_do_not_depend_on_the_class(raw):
     relabelled = raw._replace(train=raw.train | {"labels": raw.train["labels"].flip(0)})
-    coloured, others = (split_digits(each, config(channels=3))[0] for each in (raw, relabelled))
+    coloured, others = (split_images(each, config(channels=3))[0] for each in (raw, relabelled))
     assert torch.equal(coloured["images"], others["images"])
 
 
-def test_small_colour_digits_go_through_all_pipelines(project):
-    """And a run of theirs is not resumed with the digits of another size."""
+def test_small_colour_images_go_through_all_pipelines(project):
+    """And a run of theirs is not resumed with the images of another size."""
     colour = {"ingest__image_size": 32, "ingest__channels": 3, "train__epochs": 1}
     for words in ([], ["--pipelines=generate"]):
         result = project.invoke(*words, **colour, model__network="conv", generate__count=2)
         assert result.exit_code == 0, result.output
     folder = project.path("08_reporting", "default")
-    for name in ("samples", "recons", "interpolations", "traversal", "generated/grid", "generated/digits/digit_0002"):
+    for name in ("samples", "recons", "interpolations", "traversal", "generated/grid", "generated/images/image_0002"):
         with Image.open(folder / f"{name}.png") as picture:
             assert picture.mode == "RGB", name
     assert picture.size == (32, 32)
     with Image.open(folder / "samples.gif") as animation:
         red, green, _ = animation.convert("RGB").split()
     assert red.tobytes() != green.tobytes()
-    assert load_file(folder / "generated" / "digits.safetensors")["images"].shape == (2, 3, 32, 32)
+    assert load_file(folder / "generated" / "images.safetensors")["images"].shape == (2, 3, 32, 32)
     result = project.invoke("--pipelines=ingest,train", ingest__image_size=64, model__network="conv")
     assert result.exit_code == 1
     assert (
         "data: the run 'default' was trained on 5,000-digit sample of MNIST 32 x 32 in colour: 4,000 training + 1,000 "
-        "test digits; the digits now are 5,000-digit sample of MNIST 64 x 64: 4,000 training + 1,000 test digits."
+        "test images; the images now are 5,000-digit sample of MNIST 64 x 64: 4,000 training + 1,000 test images."
     ) in result.output
     result = project.invoke("--pipelines=report", model__network="conv")
-    assert "test_digits: expected those of the run" in result.output
+    assert "test_images: expected those of the run" in result.output

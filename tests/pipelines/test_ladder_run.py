@@ -1,4 +1,4 @@
-"""A run of a conditional ladder on binarised digits in colour, through all pipelines."""
+"""A run of a conditional ladder on binarised images in colour, through all pipelines."""
 
 import json
 import math
@@ -51,8 +51,8 @@ def model(project):
 
 
 @pytest.fixture(scope="module")
-def digits(project):
-    return load_file(project.path("05_model_input", "test_digits.safetensors"))
+def image_set(project):
+    return load_file(project.path("05_model_input", "test_images.safetensors"))
 
 
 def measured(project, name):
@@ -60,36 +60,36 @@ def measured(project, name):
     return [Measured(**each) for each in content if each["name"] == name]
 
 
-def test_losses_are_measured_on_pixels_as_in_training(project, model, digits):
+def test_losses_are_measured_on_pixels_as_in_training(project, model, image_set):
     (loss,) = measured(project, "loss")
-    images, _ = binarise(digits["images"], 0)
-    expected = average_terms(model, Elbo(), images, digits["labels"])
+    images, _ = binarise(image_set["images"], 0)
+    expected = average_terms(model, Elbo(), images, image_set["labels"])
     assert loss.value == pytest.approx(expected.loss, rel=1e-5)
     assert loss.data.endswith("in colour: 1,000 test images given their labels, dynamically binarised")
     (bound,) = measured(project, "neg_elbo")
     assert bound.value == pytest.approx(expected.neg_elbo, rel=1e-5)
 
 
-def test_the_bound_is_given_the_labels(project, model, digits):
+def test_the_bound_is_given_the_labels(project, model, image_set):
     (bound,) = measured(project, "importance_weighted_nll")
     assert bound.data.endswith("in colour: 1,000 test images given their labels, dynamically binarised")
-    images, _ = binarise(digits["images"], 0)
+    images, _ = binarise(image_set["images"], 0)
     settings = {name: bound.settings[name] for name in ("samples", "seed", "chunk_size")}
-    assert bound.value == pytest.approx(importance_weighted(model, images, labels=digits["labels"], **settings).nll)
+    assert bound.value == pytest.approx(importance_weighted(model, images, labels=image_set["labels"], **settings).nll)
 
 
-def test_each_group_of_latents_is_measured(project, model, digits):
-    _, kl, _ = posterior_statistics(model, digits["images"], digits["labels"])
+def test_each_group_of_latents_is_measured(project, model, image_set):
+    _, kl, _ = posterior_statistics(model, image_set["images"], image_set["labels"])
     expected = [float(group.sum()) for group in kl.split(list(model.groups))]
     assert [each.value for each in measured(project, "kl_of_group")] == pytest.approx(expected, rel=1e-4)
     assert len(measured(project, "kl_of_dimension")) == model.groups[0]
 
 
-def test_the_history_is_that_of_the_average(project, model, digits):
+def test_the_history_is_that_of_the_average(project, model, image_set):
     checkpoint = torch.load(project.path("06_models", "cl", "vae_epoch_001.pt"))
     assert checkpoint["trained_state"].keys() == checkpoint["model_state"].keys()
-    images, _ = binarise(digits["images"], 0)
-    losses = average_terms(model, Elbo(), images, digits["labels"])
+    images, _ = binarise(image_set["images"], 0)
+    losses = average_terms(model, Elbo(), images, image_set["labels"])
     assert checkpoint["history"][0]["test_loss"] == pytest.approx(losses.loss, rel=1e-5)
 
 
@@ -112,22 +112,22 @@ def test_samples_have_a_row_a_class(project, model):
     assert abs(drawn(project, "samples.png") - expected).max() <= 1
 
 
-def test_a_traversal_says_which_group_and_which_class(project, model, digits):
-    means, kl, _ = posterior_statistics(model, digits["images"], digits["labels"])
+def test_a_traversal_says_which_group_and_which_class(project, model, image_set):
+    means, kl, _ = posterior_statistics(model, image_set["images"], image_set["labels"])
     dimensions = kl[: model.groups[0]].argsort(descending=True)[:2].tolist()
-    values, label = torch.linspace(-3, 3, 11), int(digits["labels"][0])
+    values, label = torch.linspace(-3, 3, 11), int(image_set["labels"][0])
     images = traverse(model, means[:1], dimensions, values, labels=label)
     title = f"The most active dimensions of the top group of latents, from -3 to 3, given class {label}"
     names = [f"z{dimension}\n{kl[dimension]:.2f} nats" for dimension in dimensions]
     assert abs(drawn(project, "traversal.png") - page(project, title, images, names)).max() <= 1
 
 
-def test_interpolations_say_which_group_and_which_class(project, model, digits):
-    shown = [digits["labels"].tolist().index(label) for label in (0, 1)]
-    images = as_pixels(digits["images"][shown])
-    codes, _ = encode(model, images, digits["labels"][shown])
+def test_interpolations_say_which_group_and_which_class(project, model, image_set):
+    shown = [image_set["labels"].tolist().index(label) for label in (0, 1)]
+    images = as_pixels(image_set["images"][shown])
+    codes, _ = encode(model, images, image_set["labels"][shown])
     path = interpolate(model, codes[0], codes[1], 10, labels=0)
-    title = "From one digit to another, given the class of the first, by the top group of latents"
+    title = "From one image to another, given the class of the first, by the top group of latents"
     checkpoint = read_checkpoint(project.path("06_models", "cl", "vae_epoch_001.pt"))
     caption = Caption.of(title, "cl", checkpoint.dataset, checkpoint.history[-1])
     expected = interpolation_strips([torch.cat([images[:1], path, images[1:]])], caption)

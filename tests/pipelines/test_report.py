@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from vae_mnist.config.parameters import ReportConfig
-from vae_mnist.data.images import digits_sha256
+from vae_mnist.data.images import images_sha256
 from vae_mnist.models import model_from_checkpoint
 from vae_mnist.pipelines.report.nodes import (
     animate_samples,
@@ -86,9 +86,9 @@ def test_codes_of_an_older_epoch_are_refused(finished):
         )
 
 
-def test_the_map_shows_a_limited_number_of_codes(checkpoint_path, sample_digits, monkeypatch):
+def test_the_map_shows_a_limited_number_of_codes(checkpoint_path, sample_images, monkeypatch):
     monkeypatch.setattr("vae_mnist.pipelines.report.nodes.MAP_LIMIT", 300)
-    checkpoint, digits = read_checkpoint(checkpoint_path), sample_digits[1]
+    checkpoint, image_set = read_checkpoint(checkpoint_path), sample_images[1]
     means = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
     codes = {
         "means": means,
@@ -96,12 +96,12 @@ def test_the_map_shows_a_limited_number_of_codes(checkpoint_path, sample_digits,
         "groups": torch.tensor([4]),
         "weights": weights_digest(checkpoint.model_state),
     }
-    figure = draw_latent_map({"vae_epoch_002": lambda: checkpoint}, digits, codes, "few")
+    figure = draw_latent_map({"vae_epoch_002": lambda: checkpoint}, image_set, codes, "few")
     assert len(figure.axes[0].collections[0].get_offsets()) == 300
-    assert figure.texts[0].get_text() == "Where the first 300 of 1,000 test digits lie in latent space"
+    assert figure.texts[0].get_text() == "Where the first 300 of 1,000 test images lie in latent space"
 
 
-def test_a_traversal_starts_from_the_first_code_and_takes_the_most_active_dimensions(checkpoint_path, sample_digits):
+def test_a_traversal_starts_from_the_first_code_and_takes_the_most_active_dimensions(checkpoint_path, sample_images):
     checkpoint = read_checkpoint(checkpoint_path)
     config = ReportConfig.model_construct(traversal_dims=2, traversal_range=3.0, traversal_steps=5)
     means = torch.randn(7, 4, generator=torch.Generator().manual_seed(0))
@@ -111,7 +111,7 @@ def test_a_traversal_starts_from_the_first_code_and_takes_the_most_active_dimens
         "groups": torch.tensor([4]),
         "weights": weights_digest(checkpoint.model_state),
     }
-    page = draw_traversal({"vae_epoch_002": lambda: checkpoint}, sample_digits[1], codes, "few", config, training())
+    page = draw_traversal({"vae_epoch_002": lambda: checkpoint}, sample_images[1], codes, "few", config, training())
     images = traverse(model_from_checkpoint(checkpoint), means[:1], [1, 3], torch.linspace(-3, 3, 5))
     caption = Caption.of(
         "The most active latent dimensions, from -3 to 3", "few", checkpoint.dataset, checkpoint.history[-1]
@@ -120,12 +120,12 @@ def test_a_traversal_starts_from_the_first_code_and_takes_the_most_active_dimens
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 11])
-def test_few_test_digits_make_shorter_paths_not_an_error(checkpoint_path, sample_digits, count):
-    digits = {name: tensor[:count] for name, tensor in sample_digits[1].items()}
+def test_few_test_images_make_shorter_paths_not_an_error(checkpoint_path, sample_images, count):
+    image_set = {name: tensor[:count] for name, tensor in sample_images[1].items()}
     checkpoint = read_checkpoint(checkpoint_path)
-    checkpoint.dataset.sha256["test"] = digits_sha256(digits)
+    checkpoint.dataset.sha256["test"] = images_sha256(image_set)
     config = ReportConfig.model_construct(interpolation_pairs=6, interpolation_steps=3)
-    page = draw_interpolations({"vae_epoch_002": lambda: checkpoint}, digits, "few", config, training())
+    page = draw_interpolations({"vae_epoch_002": lambda: checkpoint}, image_set, "few", config, training())
     rows = max(1, count // 2)
     assert page.height == HEADER + FOOTER + 2 * 8 + rows * 84 + (rows - 1) * 4
 

@@ -108,15 +108,15 @@ def test_a_preset_has_a_run_of_its_own(ingested):
     assert len(checkpoints(ingested)) == 2
 
 
-def test_digits_that_are_not_those_of_the_data_card_are_refused(ingested):
+def test_images_that_are_not_those_of_the_data_card_are_refused(ingested):
     folder = ingested.path("05_model_input")
-    (folder / "test_digits.safetensors").replace(folder / "train_digits.safetensors")
-    ingested.path("05_model_input", "test_digits.safetensors").write_bytes(
-        (folder / "train_digits.safetensors").read_bytes()
+    (folder / "test_images.safetensors").replace(folder / "train_images.safetensors")
+    ingested.path("05_model_input", "test_images.safetensors").write_bytes(
+        (folder / "train_images.safetensors").read_bytes()
     )
     result = ingested.invoke("--pipelines=train")
     assert result.exit_code == 1
-    assert "train_digits: expected the digits of the data card" in result.output
+    assert "train_images: expected the images of the data card" in result.output
 
 
 def test_an_epoch_is_written_before_it_is_logged_and_does_not_stay_in_memory(ingested, monkeypatch):

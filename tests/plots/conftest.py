@@ -6,7 +6,7 @@ from vae_mnist.plots import Caption
 from ..helpers.records import card
 
 CARD = card(
-    title="some digits: 3 training + 2 test digits",
+    title="some images: 3 training + 2 test images",
     source="files under here",
     sha256={"train": "a" * 64, "validation": "c" * 64, "test": "b" * 64},
 )

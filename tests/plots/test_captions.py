@@ -10,7 +10,7 @@ from .conftest import CARD
 
 def test_a_caption_says_run_epoch_loss_data_source_and_checksums(caption):
     assert caption.subtitle == "run z16  ·  epoch 7  ·  test loss 103.46 nats per image"
-    assert "some digits: 3 training + 2 test digits (files under here)" in caption.footer
+    assert "some images: 3 training + 2 test images (files under here)" in caption.footer
     assert "training aaaaaaaaaaaa…, test bbbbbbbbbbbb…" in caption.footer
 
 

@@ -48,7 +48,7 @@ def test_the_key_lies_between_caption_and_map(caption, count):
 def test_images_without_classes_make_a_map_without_names(caption):
     figure = latent_map(torch.eye(20), torch.zeros(20, dtype=torch.int64), caption)
     assert not drawn(figure).texts
-    assert words(figure)[-1] == "some digits: 3 training + 2 test digits (files under here)"
+    assert words(figure)[-1] == "some images: 3 training + 2 test images (files under here)"
 
 
 def test_colours_of_many_classes_differ_and_the_first_stay_as_they_are():

@@ -28,7 +28,7 @@ def test_compiled_steps_are_refused_on_a_card(finished, monkeypatch):
 def test_processes_cannot_pass_on_what_is_in_memory(finished):
     result = finished.invoke("--runner=ParallelRunner", "--pipelines=ingest")
     assert result.exit_code == 1
-    assert "Error: raw_digits is passed on in memory, which the processes of ParallelRunner do not" in result.output
+    assert "Error: raw_images is passed on in memory, which the processes of ParallelRunner do not" in result.output
 
 
 def test_the_report_can_be_drawn_by_several_processes(finished):
@@ -62,9 +62,9 @@ def test_a_loss_of_whole_batches_is_not_divided_among_processes(finished, monkey
 
 
 def test_beginning_behind_a_dataset_in_memory_says_so(finished):
-    result = finished.invoke("--from-nodes=split_digits")
+    result = finished.invoke("--from-nodes=split_images")
     assert result.exit_code == 1
-    assert "Error: raw_digits is passed on in memory only: begin with an earlier node" in result.output
+    assert "Error: raw_images is passed on in memory only: begin with an earlier node" in result.output
 
 
 def test_training_before_ingest_says_what_to_do(project):
@@ -83,7 +83,7 @@ def test_a_damaged_data_card_is_named(ingested):
     assert "Traceback" not in result.output
 
 
-def test_digits_of_a_class_are_refused_before_a_model_without_classes_is_trained(finished):
+def test_images_of_a_class_are_refused_before_a_model_without_classes_is_trained(finished):
     result = finished.invoke("--pipelines=train,generate", run="unlabelled", generate__label=7)
     assert result.exit_code == 1
     assert "Error: generate.label: expected null with model.conditional=false, got 7. " in result.output

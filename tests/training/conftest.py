@@ -1,4 +1,4 @@
-"""Digits to train on."""
+"""Images to train on."""
 
 import pytest
 
@@ -6,6 +6,6 @@ from ..helpers.training import first
 
 
 @pytest.fixture(scope="session")
-def splits(sample_digits):
-    train, test = sample_digits
+def splits(sample_images):
+    train, test = sample_images
     return {"train": first(train, 450), "test": first(test, 100)}

@@ -1,21 +1,21 @@
 import pytest
 import torch
 
-from vae_mnist.data.images import Digits
+from vae_mnist.data.images import ImageSet
 from vae_mnist.training.batches import Batches
 from vae_mnist.training.team import Team
 
 
 def batches(count=10, batch_size=4, seed=0, samples=2, **options):
     images = torch.arange(count, dtype=torch.uint8).view(count, 1, 1, 1)
-    digits = Digits(images=images, labels=torch.arange(count))
-    return Batches(digits, samples, 3, batch_size, torch.Generator().manual_seed(seed), **options)
+    image_set = ImageSet(images=images, labels=torch.arange(count))
+    return Batches(image_set, samples, 3, batch_size, torch.Generator().manual_seed(seed), **options)
 
 
 def grey(count, value, **options):
     """Batches of images of one grey value, binarised anew."""
-    digits = Digits(images=torch.full((count, 1, 4, 5), value, dtype=torch.uint8), labels=torch.arange(count))
-    return Batches(digits, 1, 3, 40, torch.Generator().manual_seed(0), dynamic=True, **options)
+    image_set = ImageSet(images=torch.full((count, 1, 4, 5), value, dtype=torch.uint8), labels=torch.arange(count))
+    return Batches(image_set, 1, 3, 40, torch.Generator().manual_seed(0), dynamic=True, **options)
 
 
 def images(epoch):

@@ -24,7 +24,7 @@ KINDS = [
 
 @pytest.fixture(scope="module")
 def on_card(splits):
-    return {split: {key: value.cuda() for key, value in digits.items()} for split, digits in splits.items()}
+    return {split: {key: value.cuda() for key, value in image_set.items()} for split, image_set in splits.items()}
 
 
 @pytest.mark.parametrize("options", [{}, OPTIONS, {"binarisation": "static"}], ids=str)

@@ -100,8 +100,8 @@ def test_test_loss_in_the_history_is_that_of_the_saved_weights(splits):
     assert checkpoint.history[-1]["test_loss"] == pytest.approx(losses.loss, rel=1e-6)
 
 
-def test_validation_digits_are_measured_beside_the_test_digits(splits, sample_digits):
-    with_validation = splits | {"validation": first(sample_digits[0], 100, start=450)}
+def test_validation_images_are_measured_beside_the_test_images(splits, sample_images):
+    with_validation = splits | {"validation": first(sample_images[0], 100, start=450)}
     row = history(run(with_validation, config(epochs=1)))[0]
     assert math.isfinite(row["validation_loss"])
     assert row["validation_loss"] != row["test_loss"]
@@ -304,10 +304,10 @@ def test_static_pixels_are_those_of_the_seed_in_each_epoch_and_dynamic_ones_are_
 
 
 @pytest.mark.parametrize("binarisation", ["dynamic", "static"])
-def test_after_training_on_binary_digits_losses_are_of_digits_binarised_once_from_seed_0(
-    splits, sample_digits, binarisation
+def test_after_training_on_binary_images_losses_are_of_images_binarised_once_from_seed_0(
+    splits, sample_images, binarisation
 ):
-    every = splits | {"validation": first(sample_digits[0], 100, start=450)}
+    every = splits | {"validation": first(sample_images[0], 100, start=450)}
     checkpoint = run(every, config(epochs=1, binarisation=binarisation, seed=3))[-1]
     for split in ("test", "validation"):
         drawn, _ = binarise(every[split]["images"], seed=0)
@@ -319,9 +319,9 @@ PAGE_FAULTS = """
 import json, resource, torch
 from tests.helpers.models import MODEL, model_config
 from tests.helpers.training import begin, config, epochs
-digits = {"images": torch.zeros(200, 1, 28, 28, dtype=torch.uint8), "labels": torch.zeros(200, dtype=torch.int64)}
+images = {"images": torch.zeros(200, 1, 28, 28, dtype=torch.uint8), "labels": torch.zeros(200, dtype=torch.int64)}
 model = model_config(network="residual", residual=MODEL["residual"] | {"channels": [16, 32]})
-splits, settings = {"train": digits, "test": digits}, config(epochs=8, batch_size=200)
+splits, settings = {"train": images, "test": images}, config(epochs=8, batch_size=200)
 passed = [
     resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in epochs(begin(splits, settings, model), splits, settings)

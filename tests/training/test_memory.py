@@ -35,7 +35,7 @@ from pathlib import Path
 import torch
 from tests.helpers.models import model_config, objective_config, small
 from tests.helpers.training import CARD, begin, config, epochs, settings
-from vae_mnist.data.images import Digits
+from vae_mnist.data.images import Images
 from vae_mnist.datasets.tensors import TensorsDataset
 from vae_mnist.measures.bounds import importance_weighted
 from vae_mnist.measures.latents import posterior_statistics
@@ -46,19 +46,19 @@ from vae_mnist.training.state import snapshot
 torch.set_num_threads(1)
 folder = Path(sys.argv[2])
 
-def digits(count):
+def images(count):
     images = torch.full((count, 1, 28, 28), 255, dtype=torch.uint8)
-    return Digits(images=images, labels=torch.zeros(count, dtype=torch.int64))
+    return Images(images=images, labels=torch.zeros(count, dtype=torch.int64))
 
 def training(model, count, batch, objective, options):
     cfg = config(epochs=1, batch_size=batch, threads=1, **options)
-    splits = {"train": digits(count), "test": digits(10)}
+    splits = {"train": images(count), "test": images(10)}
     model, objective = model_config(**model), objective_config(name=objective)
     for state in epochs(begin(splits, cfg, model, objective), splits, cfg):
         write_checkpoint(snapshot(state, settings(cfg, model, objective), CARD), folder / "c.pt")
 
 def weighting(model, count, samples, chunk):
-    images, network = digits(count)["images"], small(**model)
+    images, network = images(count)["images"], small(**model)
     posterior_statistics(network, images)
     importance_weighted(network, images, samples, seed=0, chunk_size=chunk)
 
@@ -66,7 +66,7 @@ def generating(model, count):
     network = small(**model)
     codes = prior_codes(network, count)
     tensors = {"images": decode(network, codes), "codes": codes}
-    TensorsDataset(filepath=str(folder / "digits.safetensors")).save(tensors)
+    TensorsDataset(filepath=str(folder / "images.safetensors")).save(tensors)
 
 def decoding(model, count):
     network = small(**model)
@@ -174,7 +174,7 @@ def test_more_images_samples_and_weights_need_more(kind):
     assert training_need(model, elbo, config(average=0.9), SHAPE, 5000, CPU, 5000) > needs[-1]
 
 
-def test_digits_in_colour_and_their_passes_are_counted_by_their_shape():
+def test_images_in_colour_and_their_passes_are_counted_by_their_shape():
     model, shape = model_config(), (3, 128, 128)
     pixels = prod(shape)
     few, many = (training_need(model, objective_config(), config(), shape, count, CPU, 1) for count in (1000, 2000))
@@ -237,7 +237,7 @@ def limited(project, room, *words):
     [
         ("train", "train.batch_size", 1_000_000, "4,000 images", 4096, 900_000_000),
         ("evaluate", "evaluate.chunk_size", 1_000_000, "100,000 decoder outputs", 16, 800_000_000),
-        ("generate", "generate.count", 100_000, "100,000 digits", 16, 1_000_000_000),
+        ("generate", "generate.count", 100_000, "100,000 images", 16, 1_000_000_000),
     ],
 )
 def test_a_run_that_memory_cannot_hold_says_what_would_fit_and_that_fits(

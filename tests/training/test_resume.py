@@ -99,10 +99,10 @@ def test_a_schedule_that_falls_to_the_end_cannot_go_on_beyond_it(splits):
 
 
 @pytest.mark.parametrize(
-    ("title", "said"), [("other digits", "are other digits."), ("some digits", "are some digits, but other ones.")]
+    ("title", "said"), [("other images", "are other images."), ("some images", "are some images, but other ones.")]
 )
-def test_other_digits_are_refused_by_name(checkpoint, title, said):
+def test_other_images_are_refused_by_name(checkpoint, title, said):
     card = CARD.model_copy(update={"title": title, "sha256": CARD.sha256 | {"train": "1" * 64}})
     message = refusal(checkpoint, settings(config()), card)
-    assert message.startswith(f"data: the run 'default' was trained on some digits; the digits now {said}")
+    assert message.startswith(f"data: the run 'default' was trained on some images; the images now {said}")
     assert "train.resume=false" in message

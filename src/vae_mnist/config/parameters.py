@@ -15,7 +15,7 @@ NAME_BYTES, PATH_BYTES = 255, 3072  # Linux takes 255 and 4,096, and longer name
 
 
 class IngestConfig(ParameterGroup):
-    """Which digits to read, how many to hold out, and in which size and colours."""
+    """Which images to read, how many to hold out, and in which size and colours."""
 
     source: Literal["auto", "mnist", "sample"]
     validation_size: Annotated[int, Field(ge=0, le=10**9)]
@@ -93,7 +93,7 @@ class ReportConfig(ParameterGroup):
 
 
 class GenerateConfig(ParameterGroup):
-    """How many new digits, of which class, from which checkpoint."""
+    """How many new images, of which class, from which checkpoint."""
 
     count: Annotated[int, Field(ge=1, le=100_000)]
     seed: Seed

@@ -1,4 +1,4 @@
-"""Digits in another size, and in colour."""
+"""Images in another size, and in colour."""
 
 import torch
 from torch import Tensor
@@ -6,13 +6,13 @@ from torch.nn.functional import interpolate
 
 from .pixels import PART
 
-AS_READ = 28  # the size that leaves digits as they were read: MNIST's own
+AS_READ = 28  # the size that leaves images as they were read: MNIST's own
 COLOUR_SEED = 0
 DARKEST = 64  # least value of a colour's channels: pure blue can hardly be seen on black
 
 
 def draw_colours(count: int) -> Tensor:
-    """A colour for each of `count` digits: (count, 3) uint8, red, green, blue, each in DARKEST..255.
+    """A colour for each of `count` images: (count, 3) uint8, red, green, blue, each in DARKEST..255.
 
     The hue is uniform, drawn from a fixed seed. The first colours are the same for any count, and only integers are
     used: they are the same on every machine.

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import DataError
 
-# 1.3 million digits of 28 x 28. A header that claims more is refused before memory is taken.
+# 1.3 million images of 28 x 28. A header that claims more is refused before memory is taken.
 MAX_BYTES = 2**30
 # Of a gzip file itself, seven times the largest published one: it can be long and hold nothing, which takes time.
 MAX_PACKED_BYTES = 2**26

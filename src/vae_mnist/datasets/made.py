@@ -1,4 +1,4 @@
-"""Digits that an earlier ingest has made: they need not be made again."""
+"""Images that an earlier ingest has made: they need not be made again."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,21 +6,21 @@ from typing import Any, cast
 
 from kedro.io import AbstractDataset, DatasetError
 
-from ..data.images import Digits, check_digits, digits_sha256
+from ..data.images import ImageSet, check_images, images_sha256
 from ..errors import DataError
 from ..storage.records import DataCard
 from .records import RecordDataset
 from .tensors import TensorsDataset
 
-# Training, validation and test digits and their card, if that is one that is wanted.
-Earlier = Callable[[Callable[[DataCard], bool]], tuple[Digits, Digits, Digits, DataCard] | None]
+# Training, validation and test images and their card, if that is one that is wanted.
+Earlier = Callable[[Callable[[DataCard], bool]], tuple[ImageSet, ImageSet, ImageSet, DataCard] | None]
 
 
-class MadeDigitsDataset(AbstractDataset[None, Earlier]):
+class MadeImagesDataset(AbstractDataset[None, Earlier]):
     """The files of ingest, to be read before they are written.
 
     Args:
-        folder: of data_card.json and the three files of digits.
+        folder: of data_card.json and the three files of images.
         metadata: for Kedro-Viz.
     """
 
@@ -31,7 +31,7 @@ class MadeDigitsDataset(AbstractDataset[None, Earlier]):
     def load(self) -> Earlier:
         """A function that reads them: None if a file is missing or damaged, or the card is not wanted."""
 
-        def earlier(wanted: Callable[[DataCard], bool]) -> tuple[Digits, Digits, Digits, DataCard] | None:
+        def earlier(wanted: Callable[[DataCard], bool]) -> tuple[ImageSet, ImageSet, ImageSet, DataCard] | None:
             try:
                 card = RecordDataset(
                     filepath=str(self._folder / "data_card.json"), holds=f"{DataCard.__module__}:DataCard"
@@ -44,16 +44,18 @@ class MadeDigitsDataset(AbstractDataset[None, Earlier]):
 
     def _read(
         self, card: DataCard, wanted: Callable[[DataCard], bool]
-    ) -> tuple[Digits, Digits, Digits, DataCard] | None:
+    ) -> tuple[ImageSet, ImageSet, ImageSet, DataCard] | None:
         if not wanted(card):
             return None
         splits = []
         for split in ("train", "validation", "test"):
-            digits = cast("Digits", TensorsDataset(filepath=str(self._folder / f"{split}_digits.safetensors")).load())
-            check_digits(digits, f"{split}_digits")
-            if digits_sha256(digits) != card.sha256[split]:
+            image_set = cast(
+                "ImageSet", TensorsDataset(filepath=str(self._folder / f"{split}_images.safetensors")).load()
+            )
+            check_images(image_set, f"{split}_images")
+            if images_sha256(image_set) != card.sha256[split]:
                 return None
-            splits.append(digits)
+            splits.append(image_set)
         train, validation, test = splits
         return train, validation, test, card
 
@@ -64,7 +66,7 @@ class MadeDigitsDataset(AbstractDataset[None, Earlier]):
             DatasetError: always.
         """
         raise DatasetError(
-            f"{self._folder}: to be saved as train_digits, validation_digits, test_digits and data_card."
+            f"{self._folder}: to be saved as train_images, validation_images, test_images and data_card."
         )
 
     def _exists(self) -> bool:

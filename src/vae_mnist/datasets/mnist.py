@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from kedro.io import AbstractDataset, DatasetError
 
-from ..data.images import Digits, RawDigits, Readers
+from ..data.images import ImageSet, RawImages, Readers
 from ..errors import DataError
 from ..storage.atomic import plain_write_errors
 from ..storage.locks import acquire_lock
@@ -25,7 +25,7 @@ LOCK_SECONDS = 1200.0
 
 
 class MnistDataset(AbstractDataset[None, Readers]):
-    """The raw digits under a folder laid out as torchvision does: <path>/MNIST/raw/train-images-idx3-ubyte[.gz], ….
+    """The raw images under a folder laid out as torchvision does: <path>/MNIST/raw/train-images-idx3-ubyte[.gz], ….
 
     Args:
         path: the folder, `root` of `torchvision.datasets.MNIST`.
@@ -37,7 +37,7 @@ class MnistDataset(AbstractDataset[None, Readers]):
         self.metadata = metadata
 
     def load(self) -> Readers:
-        """Functions that read the digits, one per source; what a killed download left is removed."""
+        """Functions that read the images, one per source; what a killed download left is removed."""
         _remove_leftovers(self._path)
         return Readers(
             files=lambda: read_files(self._path),
@@ -61,7 +61,7 @@ class MnistDataset(AbstractDataset[None, Readers]):
         return {"path": self._path.as_posix()}
 
 
-def read_files(root: Path) -> RawDigits | None:
+def read_files(root: Path) -> RawImages | None:
     """Read and verify the four files; None if one of them is not there at all.
 
     Raises:
@@ -87,10 +87,10 @@ def read_files(root: Path) -> RawDigits | None:
         for name, content in contents.items()
     }
     known = all(file["known"] for file in files.values())
-    return RawDigits("MNIST" if known else "MNIST-shaped digits", f"files under {_shown(folder)}", files, train, test)
+    return RawImages("MNIST" if known else "MNIST-shaped images", f"files under {_shown(folder)}", files, train, test)
 
 
-def download(root: Path) -> RawDigits:
+def download(root: Path) -> RawImages:
     """Download those of the four files that are not there and keep them under `root`.
 
     Nothing takes its place before all that were missing are complete and verified; what is there stays as it is.
@@ -141,7 +141,7 @@ def _found(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if is_file(path)), None)
 
 
-def _paired(contents: dict[str, IdxFile], split: str) -> Digits:
+def _paired(contents: dict[str, IdxFile], split: str) -> ImageSet:
     images_name, labels_name = f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte"
     images, labels = contents[images_name].array, contents[labels_name].array
     if len(images) != len(labels):
@@ -151,8 +151,8 @@ def _paired(contents: dict[str, IdxFile], split: str) -> Digits:
         )
     if int(labels.max()) > 9:  # noqa: PLR2004
         where = int((labels > 9).nonzero()[0])  # noqa: PLR2004
-        raise DataError(f"{labels_name}: expected labels in 0..9, found {int(labels[where])} at digit {where}. {FIX}")
-    return Digits(images=images.unsqueeze(1), labels=labels.to(torch.int64))
+        raise DataError(f"{labels_name}: expected labels in 0..9, found {int(labels[where])} at image {where}. {FIX}")
+    return ImageSet(images=images.unsqueeze(1), labels=labels.to(torch.int64))
 
 
 def _shown(path: Path) -> str:

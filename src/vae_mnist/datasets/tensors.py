@@ -49,7 +49,7 @@ class TensorsDataset(AbstractDataset[dict[str, Tensor], dict[str, Tensor]]):
         Raises:
             WriteError: the disk is full, read-only, forbidden or gone.
         """
-        # Two runs at the same time make the same digits: the second need not write them.
+        # Two runs at the same time make the same images: the second need not write them.
         if self._holds(data):
             return
         with atomic_write(self._filepath) as temporary:

@@ -36,7 +36,7 @@ class Caption(NamedTuple):
         sha256 = dataset.sha256
         footer = (
             f"{dataset.title} ({dataset.source})\n"
-            f"sha256 of digits: training {sha256['train'][:12]}…, test {sha256['test'][:12]}…"
+            f"sha256 of images: training {sha256['train'][:12]}…, test {sha256['test'][:12]}…"
         )
         footer += f"\nLosses: {note}." if note else ""
         return cls(title, subtitle, footer)

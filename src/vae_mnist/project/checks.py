@@ -75,7 +75,7 @@ def check_model(pipeline: Pipeline, catalog: DataCatalog, parameters: Mapping[st
     """Refuse a model that cannot be built for the images that the run trains on, or not generate what it is asked for.
 
     Raises:
-        ConfigError: the images are too small for the network, or digits of a class are asked of an unconditional model.
+        ConfigError: the images are too small for the network, or images of a class are asked of an unconditional model.
         DataError: the data card is damaged.
     """
     if "params:model" not in pipeline.inputs():

@@ -69,13 +69,13 @@ class ProjectHooks:
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
-        """Record the digits, and refuse others than this run began with."""
+        """Record the images, and refuse others than this run began with."""
         if dataset_name == "data_card" and self._run:
-            self._run.note_digits(data)
+            self._run.note_images(data)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
-        """Record the digits; stop after an epoch or a picture if asked to."""
+        """Record the images; stop after an epoch or a picture if asked to."""
         self.after_dataset_loaded(dataset_name, data)
         if self._run and self._run.stop:
             raise self._run.stop

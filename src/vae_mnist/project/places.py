@@ -5,7 +5,7 @@ from pathlib import Path
 from kedro.io import DataCatalog
 
 # What all runs read; every other dataset belongs to one run.
-SHARED = frozenset({"train_digits", "validation_digits", "test_digits", "data_card"})
+SHARED = frozenset({"train_images", "validation_images", "test_images", "data_card"})
 
 
 def location(catalog: DataCatalog, name: str) -> Path:

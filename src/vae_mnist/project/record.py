@@ -1,4 +1,4 @@
-"""The record of each run: code, parameters, digits, packages, machine, start, end."""
+"""The record of each run: code, parameters, images, packages, machine, start, end."""
 
 import logging
 import platform
@@ -37,7 +37,7 @@ class Code(_Part):
 
 
 class Data(_Part):
-    """The digits that a run worked on."""
+    """The images that a run worked on."""
 
     title: str
     sha256: dict[str, str]  # of each split

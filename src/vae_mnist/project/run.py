@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Another run may be writing a temporary file of the digits; one that is older than this has no writer.
+# Another run may be writing a temporary file of the images; one that is older than this has no writer.
 MIN_AGE_SECONDS = 3600.0
 
 
@@ -49,19 +49,19 @@ class OpenRun:
             RunInUseError: another process works on this run.
             WriteError: the folders cannot be written to.
         """
-        models, digits = location(self._catalog, "checkpoints"), folder(self._catalog, "data_card")
+        models, image_set = location(self._catalog, "checkpoints"), folder(self._catalog, "data_card")
         self._held.enter_context(hold(models))
         for place in {models, *(folder(self._catalog, name) for name in [*pipeline.all_outputs(), "run_record"])}:
-            for left in remove_leftovers(place, MIN_AGE_SECONDS if place == digits else 0):
+            for left in remove_leftovers(place, MIN_AGE_SECONDS if place == image_set else 0):
                 logger.info("removed %s, left by a run that was killed", shown(left))
         earlier = self._catalog.load("run_record") if self._catalog.exists("run_record") else []
         self._records = [*earlier, self.record]
         self._save()
         if not SHARED.isdisjoint(pipeline.inputs()) and self._catalog.exists("data_card"):
-            self.note_digits(self._catalog.load("data_card"))
+            self.note_images(self._catalog.load("data_card"))
 
-    def note_digits(self, card: "DataCard") -> None:
-        """Record which digits are used.
+    def note_images(self, card: "DataCard") -> None:
+        """Record which images are used.
 
         Raises:
             DataError: they are not those of before.
@@ -69,7 +69,7 @@ class OpenRun:
         data, before = Data(title=card.title, sha256=dict(card.sha256)), self.record.data
         if before not in (None, data):
             raise DataError(
-                f"data_card: expected the digits that this run began with ({before.title}), found others "
+                f"data_card: expected the images that this run began with ({before.title}), found others "
                 f"({data.title}): another run has replaced them. Run the same command again, or give this run a "
                 "folder of its own with --params=data_root=…"
             )

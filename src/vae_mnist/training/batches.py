@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..config.parameters import TrainConfig
-from ..data.images import Digits
+from ..data.images import ImageSet
 from ..data.pixels import as_pixels, binarise
 from ..storage.fields import Split
 from .team import ALONE, Team
@@ -37,7 +37,7 @@ class Batches:
     that resuming needs.
     """
 
-    digits: Digits  # images (N, C, H, W) uint8 and labels (N,), on the device that trains
+    image_set: ImageSet  # images (N, C, H, W) uint8 and labels (N,), on the device that trains
     samples: int  # S
     noise_dim: int  # D
     batch_size: int  # B
@@ -47,10 +47,10 @@ class Batches:
     extra_dim: int = 0  # E
 
     def __len__(self) -> int:
-        return ceil(len(self.digits["images"]) / self.batch_size)
+        return ceil(len(self.image_set["images"]) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        images, labels = self.digits["images"], self.digits["labels"]
+        images, labels = self.image_set["images"], self.image_set["labels"]
         order = torch.randperm(len(images), generator=self.generator).to(images.device)
         for whole in order.split(self.batch_size):
             noise = torch.randn(self.samples, len(whole), self.noise_dim, generator=self.generator)
@@ -68,16 +68,16 @@ class Batches:
 
     def _uniform(self, count: int) -> Tensor:
         """One number in [0, 1) for each pixel of this process's images of a batch of `count`."""
-        shape = self.digits["images"].shape[1:]
+        shape = self.image_set["images"].shape[1:]
         return self.team.share(torch.rand(count, *shape, generator=self.generator))
 
 
-def binarised(splits: Mapping[Split, Digits], config: TrainConfig) -> Mapping[Split, Digits]:
-    """The digits that `train.binarisation` asks for, as far as they are drawn once.
+def binarised(splits: Mapping[Split, ImageSet], config: TrainConfig) -> Mapping[Split, ImageSet]:
+    """The images that `train.binarisation` asks for, as far as they are drawn once.
 
     Args:
         splits: images (N, C, H, W) uint8, on any device.
-        config: binarisation, and the seed of static training digits.
+        config: binarisation, and the seed of static training images.
 
     Returns:
         With "none" the same; else test and validation images that are 0 or 255; training images also, if static.
@@ -87,12 +87,14 @@ def binarised(splits: Mapping[Split, Digits], config: TrainConfig) -> Mapping[Sp
     seeds: dict[Split, int] = {"test": TEST_BINARISATION_SEED, "validation": TEST_BINARISATION_SEED}
     if config.binarisation == "static":
         seeds["train"] = config.seed
-    return {split: _drawn(digits, seeds[split]) if split in seeds else digits for split, digits in splits.items()}
+    return {
+        split: _drawn(image_set, seeds[split]) if split in seeds else image_set for split, image_set in splits.items()
+    }
 
 
-def _drawn(digits: Digits, seed: int) -> Digits:
-    images = digits["images"]
-    return Digits(images=binarise(images.cpu(), seed)[0].to(images.device), labels=digits["labels"])
+def _drawn(image_set: ImageSet, seed: int) -> ImageSet:
+    images = image_set["images"]
+    return ImageSet(images=binarise(images.cpu(), seed)[0].to(images.device), labels=image_set["labels"])
 
 
 def progress_bar(batches: Iterable[Batch], epoch: int) -> Iterable[Batch]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..data.images import Digits
+from ..data.images import ImageSet
 from ..errors import NonFiniteLossError
 from ..measures.bounds import Losses, average_terms
 from ..objectives import Terms
@@ -96,7 +96,7 @@ def check_finite(sums: EpochSums, state: TrainingState, epoch: int, rates: list[
 def history_row(
     state: TrainingState,
     trained: Losses,
-    splits: Mapping[Split, Digits],
+    splits: Mapping[Split, ImageSet],
     machine: Machine,
     seconds: float,
     rate: float,
@@ -124,8 +124,8 @@ def history_row(
     for split in measured:
         if split in splits and len(splits[split]["labels"]):
             with machine.measuring():
-                digits = splits[split]
-                losses[split] = average_terms(model, objective, digits["images"], digits["labels"], step=steps)
+                image_set = splits[split]
+                losses[split] = average_terms(model, objective, image_set["images"], image_set["labels"], step=steps)
             if not torch.isfinite(torch.tensor([*losses[split][:3], *losses[split].extra.values()])).all():
                 raise NonFiniteLossError(
                     f"the {split} loss is not finite after epoch {state.epoch}: {losses[split]}. The checkpoints up to "

@@ -6,7 +6,7 @@ from time import perf_counter
 import torch
 
 from ..config.parameters import TrainConfig
-from ..data.images import Digits
+from ..data.images import ImageSet
 from ..storage.fields import Split
 from .batches import Batch, Batches, binarised
 from .compiled import choose_step
@@ -21,7 +21,7 @@ Progress = Callable[[Iterable[Batch], int], Iterable[Batch]]  # (batches, epoch)
 
 def train(
     state: TrainingState,
-    splits: Mapping[Split, Digits],
+    splits: Mapping[Split, ImageSet],
     config: TrainConfig,
     machine: Machine,
     progress: Progress = lambda batches, _: batches,
@@ -35,7 +35,7 @@ def train(
         config: how to train.
         machine: device, precision, threads.
         progress: wraps the batches of an epoch, to show them pass.
-        team: the processes that train together, each calling this with the same state and digits.
+        team: the processes that train together, each calling this with the same state and images.
 
     Yields:
         The state after each epoch, its row of losses appended to the history by the first process of the team.

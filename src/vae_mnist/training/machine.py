@@ -181,7 +181,7 @@ def _cores() -> int:
 
 
 def machine_facts(machine: Machine) -> dict[str, Any]:
-    """What else decides the bits of a training, apart from parameters and digits: for the run's record."""
+    """What else decides the bits of a training, apart from parameters and images: for the run's record."""
     device = machine.device
     return {
         "device": str(device),

@@ -34,7 +34,7 @@ from .machine import KEPT
 _PARAMETER, _AVERAGE = 14 * 4, 4 * 4
 _SPARE = 2.0  # what allocators and convolutions take in addition to the tensors; tests hold it to measured peaks
 _BINARISED = 17  # bytes a pixel of the PART of the images that is being binarised
-_PICTURE = 1_300_000  # bytes that each digit on a page takes while the page is written
+_PICTURE = 1_300_000  # bytes that each image on a page takes while the page is written
 # Controller -> its folder, the files with its limit and its use, and the key of cached pages in memory.stat.
 _CONTROL_GROUPS = {
     "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),  # version 2
@@ -87,7 +87,7 @@ def training_need(
     averaged = sum(parameter.numel() for parameter in network.parameters()) if config.average != "none" else 0
     parameters = sum(parameter.numel() for part in (network, minimised) for parameter in part.parameters())
     copies = 2 if config.binarisation == "static" else 1
-    digits = count * (copies * prod(image_shape) + 2 * 8)  # with label and place in the epoch's order
+    image_set = count * (copies * prod(image_shape) + 2 * 8)  # with label and place in the epoch's order
 
     def loss(images: int) -> Tensor:
         noise = torch.empty(images, minimised.noise_dim, device="meta")
@@ -98,7 +98,7 @@ def training_need(
     with torch.no_grad():
         measured = peak_bytes(lambda: loss(min(count, BATCH_SIZE) // minimised.samples + 1))
     weights = _PARAMETER * parameters + _AVERAGE * averaged
-    return processes * (digits + weights + int(_SPARE * max(trained, measured)))
+    return processes * (image_set + weights + int(_SPARE * max(trained, measured)))
 
 
 def evaluation_need(model: VAE, count: int, samples: int, chunk_size: int) -> int:
@@ -116,7 +116,7 @@ def evaluation_need(model: VAE, count: int, samples: int, chunk_size: int) -> in
 
 
 def generation_need(model: VAE, count: int, shown: int) -> int:
-    """Bytes that generating takes: a piece at work, a page, every digit and its code, and the file of them."""
+    """Bytes that generating takes: a piece at work, a page, every image and its code, and the file of them."""
     network = copy.deepcopy(model).to("meta")
     piece = torch.empty(min(count, chunk_of(model)), model.latent_dim, device="meta")
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The check that a run is resumed with the same settings and the same digits."""
+"""The check that a run is resumed with the same settings and the same images."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from ..config.model import ModelConfig
 from ..config.objective import ObjectiveConfig
 from ..config.parameters import TrainConfig
 from ..config.types import ParameterGroup
-from ..data.images import Digits, check_digits, digits_sha256
+from ..data.images import ImageSet, check_images, images_sha256
 from ..errors import DataError, ResumeError
 from ..storage.checkpoints import Checkpoint
 from ..storage.fields import Split
@@ -51,7 +51,7 @@ def _flat(prefix: str, group: ParameterGroup) -> Iterator[tuple[str, Any]]:
 
 
 def check_resume(checkpoint: Checkpoint, run: str, settings: dict[str, Any], data_card: DataCard) -> None:
-    """Refuse to resume with other settings or other digits.
+    """Refuse to resume with other settings or other images.
 
     Raises:
         ResumeError: naming each difference, and both ways on.
@@ -69,7 +69,7 @@ def check_resume(checkpoint: Checkpoint, run: str, settings: dict[str, Any], dat
     if checkpoint.dataset.sha256 != data_card.sha256:
         same = checkpoint.dataset.title == data_card.title
         differences.append(
-            f"data: the run {run!r} was trained on {checkpoint.dataset.title}; the digits now are {data_card.title}"
+            f"data: the run {run!r} was trained on {checkpoint.dataset.title}; the images now are {data_card.title}"
             + (", but other ones." if same else ".")
         )
     if differences:
@@ -81,18 +81,18 @@ def check_resume(checkpoint: Checkpoint, run: str, settings: dict[str, Any], dat
         )
 
 
-def check_dataset(checkpoint: Checkpoint, split: Split, digits: Digits) -> None:
-    """Refuse other digits than those of the training that wrote a checkpoint.
+def check_dataset(checkpoint: Checkpoint, split: Split, image_set: ImageSet) -> None:
+    """Refuse other images than those of the training that wrote a checkpoint.
 
     Raises:
         DataError: naming both.
     """
-    check_digits(digits, f"{split}_digits")
-    expected, found = checkpoint.dataset.sha256[split], digits_sha256(digits)
+    check_images(image_set, f"{split}_images")
+    expected, found = checkpoint.dataset.sha256[split], images_sha256(image_set)
     if found != expected:
         raise DataError(
-            f"{split}_digits: expected those of the run, {checkpoint.dataset.title} (sha256 {expected[:12]}…), "
-            f"found {len(digits['labels']):,} others ({found[:12]}…). "
+            f"{split}_images: expected those of the run, {checkpoint.dataset.title} (sha256 {expected[:12]}…), "
+            f"found {len(image_set['labels']):,} others ({found[:12]}…). "
             "Run kedro run --pipelines=ingest with the run's ingest parameters."
         )
 

@@ -165,7 +165,7 @@ def snapshot(state: TrainingState, settings: Mapping[str, Any], data_card: DataC
     Args:
         state: after an epoch.
         settings: of `run_settings`.
-        data_card: of the digits trained on.
+        data_card: of the images trained on.
     """
     model = state.step.model
     return Checkpoint(

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 # How long a process waits for one that is silent: the first may be at a slow disk. One that dies is noticed at once, by
 # its broken connection.
 SILENCE = timedelta(minutes=10)
-# How long processes that are ready wait for the others to be so: the first may have digits to download.
+# How long processes that are ready wait for the others to be so: the first may have images to download.
 PATIENCE = timedelta(hours=1)
 
 

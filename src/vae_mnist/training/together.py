@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from ..config.model import ModelConfig
 from ..config.objective import ObjectiveConfig
 from ..config.parameters import TrainConfig
-from ..data.images import Digits
+from ..data.images import ImageSet
 from ..storage.checkpoints import Checkpoint, from_bytes, to_bytes
 from .loop import train
 from .machine import resolve_machine
@@ -33,12 +33,12 @@ class Job(BaseModel):
 
 
 @contextmanager
-def leading(job: Job, digits: Digits, checkpoint: Checkpoint | None) -> Iterator[Team]:
+def leading(job: Job, image_set: ImageSet, checkpoint: Checkpoint | None) -> Iterator[Team]:
     """Be the first of torchrun's processes, if it has started any, and tell the others what to train.
 
     Args:
         job: what to train.
-        digits: to train on.
+        image_set: to train on.
         checkpoint: to resume from.
     """
     global _led  # noqa: PLW0603 the processes are one group as long as this one lives
@@ -49,7 +49,7 @@ def leading(job: Job, digits: Digits, checkpoint: Checkpoint | None) -> Iterator
     with join_team() as team:
         _from_first(job.model_dump_json().encode())
         _from_first(to_bytes(checkpoint) if checkpoint is not None else b"")
-        _from_first(save({"images": digits["images"], "labels": digits["labels"]}))
+        _from_first(save({"images": image_set["images"], "labels": image_set["labels"]}))
         yield team
 
 
@@ -76,8 +76,8 @@ def follow() -> None:
         state = start(job.model, job.objective, job.config, tensors["images"], job.classes, machine)
         if checkpoint:
             restore(state, from_bytes(checkpoint))
-        digits = Digits(images=tensors["images"].to(machine.device), labels=tensors["labels"].to(machine.device))
-        for _ in train(state, {"train": digits}, job.config, machine, team=team):
+        image_set = ImageSet(images=tensors["images"].to(machine.device), labels=tensors["labels"].to(machine.device))
+        for _ in train(state, {"train": image_set}, job.config, machine, team=team):
             pass
 
 

@@ -1,1 +1,1 @@
-"""A checkpoint to new digits."""
+"""A checkpoint to new images."""

@@ -1,4 +1,4 @@
-"""New digits as tensors, as one grid, and as single images."""
+"""New images as tensors, as one grid, and as single images."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,10 +19,10 @@ from ...storage.checkpoints import Checkpoint
 from ...training.machine import resolve_machine
 from ...training.memory import check_memory, generation_need
 
-GRID_LIMIT = 400  # digits on one page
+GRID_LIMIT = 400  # images on one page
 
 
-def generate_digits(
+def generate_images(
     checkpoints: dict[str, Callable[[], Checkpoint]], config: GenerateConfig, train: TrainConfig
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Decode codes drawn from the prior.
@@ -38,7 +38,7 @@ def generate_digits(
 
     Raises:
         CheckpointError: no checkpoint of that name.
-        ConfigError: memory does not hold that many digits, or the model has no such class.
+        ConfigError: memory does not hold that many images, or the model has no such class.
     """
     name = list(checkpoints)[-1] if config.checkpoint == "newest" else config.checkpoint
     if name not in checkpoints:
@@ -51,7 +51,7 @@ def generate_digits(
     def need(count: int) -> int:
         return generation_need(model, count, min(count, GRID_LIMIT))
 
-    check_memory("generate.count", config.count, "digits", need, machine.device)
+    check_memory("generate.count", config.count, "images", need, machine.device)
     try:
         each = torch.arange(config.count) % max(1, model.classes)
         chosen = each if config.label == "each" else config.label
@@ -71,11 +71,11 @@ def generate_digits(
     return tensors, {"dataset": checkpoint.dataset, "row": checkpoint.history[-1]} | said
 
 
-def draw_digits(tensors: dict[str, Tensor], facts: dict[str, Any], run: str) -> Image.Image:
+def draw_images(tensors: dict[str, Tensor], facts: dict[str, Any], run: str) -> Image.Image:
     """One page of them, as square as can be; at most GRID_LIMIT."""
     images = tensors["images"]
     shown = images[:GRID_LIMIT]
-    what = f"{len(images):,} new digits" if len(shown) == len(images) else f"{len(shown)} of {len(images):,} new digits"
+    what = f"{len(images):,} new images" if len(shown) == len(images) else f"{len(shown)} of {len(images):,} new images"
     title = f"{what}, {facts['drawn']} ({facts['shown']})"
     columns = facts["columns"] or ceil(sqrt(len(shown)))
     return sample_grid(shown, columns, Caption.of(title, run, facts["dataset"], facts["row"]))
@@ -83,9 +83,11 @@ def draw_digits(tensors: dict[str, Tensor], facts: dict[str, Any], run: str) -> 
 
 def to_images(tensors: dict[str, Tensor]) -> dict[str, Callable[[], Image.Image]]:
     """Single images, their pixels as they are (MNIST is white on black); each is made when it is written."""
-    digits = tensors["images"]
-    width = len(str(len(digits)))
-    return {f"digit_{index:0{max(4, width)}d}": partial(_picture, image) for index, image in enumerate(digits, start=1)}
+    image_set = tensors["images"]
+    width = len(str(len(image_set)))
+    return {
+        f"image_{index:0{max(4, width)}d}": partial(_picture, image) for index, image in enumerate(image_set, start=1)
+    }
 
 
 def _picture(image: Tensor) -> Image.Image:

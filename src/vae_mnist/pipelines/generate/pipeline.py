@@ -1,8 +1,8 @@
-"""Generate: a checkpoint -> new digits.  Run it alone: kedro run --pipelines=generate"""
+"""Generate: a checkpoint -> new images.  Run it alone: kedro run --pipelines=generate"""
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import draw_digits, generate_digits, to_images
+from .nodes import draw_images, generate_images, to_images
 
 
 def create_pipeline() -> Pipeline:
@@ -11,9 +11,9 @@ def create_pipeline() -> Pipeline:
     tensors, caption = "generated_tensors", "generated_caption"
     return Pipeline(
         [
-            Node(generate_digits, inputs, [tensors, caption], name="generate_digits"),
-            Node(draw_digits, [tensors, caption, "params:run"], "generated_grid", name="draw_generated_grid"),
-            Node(to_images, tensors, "generated_digits", name="write_generated_digits"),
+            Node(generate_images, inputs, [tensors, caption], name="generate_images"),
+            Node(draw_images, [tensors, caption, "params:run"], "generated_grid", name="draw_generated_grid"),
+            Node(to_images, tensors, "generated_images", name="write_generated_images"),
         ],
         tags="generate",
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 
 from ...config.parameters import IngestConfig
-from ...data.images import Digits, RawDigits, Readers, digits_sha256, hold_out
+from ...data.images import ImageSet, RawImages, Readers, hold_out, images_sha256
 from ...data.shapes import AS_READ, draw_colours, redraw
 from ...errors import DataError
 from ...storage.fields import Split
@@ -15,8 +15,8 @@ from ...storage.records import DataCard, FileFacts
 logger = logging.getLogger(__name__)
 
 
-def read_digits(readers: Readers, config: IngestConfig) -> RawDigits:
-    """Read the digits from the first source that serves.
+def read_images(readers: Readers, config: IngestConfig) -> RawImages:
+    """Read the images from the first source that serves.
 
     Args:
         readers: the sources.
@@ -34,11 +34,11 @@ def read_digits(readers: Readers, config: IngestConfig) -> RawDigits:
                 file["sha256"],
             )
     train, test = len(raw.train["labels"]), len(raw.test["labels"])
-    logger.info("digits: %s, %s, %s training and %s test", raw.name, raw.source, f"{train:,}", f"{test:,}")
+    logger.info("images: %s, %s, %s training and %s test", raw.name, raw.source, f"{train:,}", f"{test:,}")
     return raw
 
 
-def _full_set(readers: Readers, config: IngestConfig) -> RawDigits:
+def _full_set(readers: Readers, config: IngestConfig) -> RawImages:
     # A damaged file raises here and ends the run: falling back would hide it.
     if (raw := readers.files()) is not None:
         return raw
@@ -63,13 +63,13 @@ def _full_set(readers: Readers, config: IngestConfig) -> RawDigits:
     return readers.sample()
 
 
-Made = tuple[Digits, Digits, Digits, DataCard]
+Made = tuple[ImageSet, ImageSet, ImageSet, DataCard]
 
 
-def split_digits(
-    raw: RawDigits, config: IngestConfig, earlier: Callable[[Callable[[DataCard], bool]], Made | None] = lambda _: None
+def split_images(
+    raw: RawImages, config: IngestConfig, earlier: Callable[[Callable[[DataCard], bool]], Made | None] = lambda _: None
 ) -> Made:
-    """Training, validation and test digits, each images (N, C, H, W) uint8 and labels (N,) int64, and their card.
+    """Training, validation and test images, each images (N, C, H, W) uint8 and labels (N,) int64, and their card.
 
     Args:
         raw: as read.
@@ -85,33 +85,34 @@ def split_digits(
         return same and card.counts["validation"] == config.validation_size
 
     if (made := earlier(wanted)) is not None:
-        logger.info("these digits were made before, from the same source and with the same checksums")
+        logger.info("these images were made before, from the same source and with the same checksums")
         return made
     train, validation = hold_out(raw.train, config.validation_size)
-    parts: dict[Split, Digits] = {"train": train, "validation": validation, "test": raw.test}
-    counts = {split: len(digits["labels"]) for split, digits in parts.items()}
-    # Drawn for all at once: a digit keeps its colour when it is held out.
+    parts: dict[Split, ImageSet] = {"train": train, "validation": validation, "test": raw.test}
+    counts = {split: len(image_set["labels"]) for split, image_set in parts.items()}
+    # Drawn for all at once: an image keeps its colour when it is held out.
     colours = draw_colours(sum(counts.values())).split(list(counts.values())) if config.channels > 1 else [None] * 3
     splits = {
-        split: Digits(images=redraw(digits["images"], config.image_size, colour), labels=digits["labels"])
-        for (split, digits), colour in zip(parts.items(), colours, strict=True)
+        split: ImageSet(images=redraw(image_set["images"], config.image_size, colour), labels=image_set["labels"])
+        for (split, image_set), colour in zip(parts.items(), colours, strict=True)
     }
     train, validation, test = splits.values()
     image_shape = list(train["images"].shape[1:])
-    classes = 1 + max(int(digits["labels"].max()) for digits in splits.values() if len(digits["labels"]))
+    classes = 1 + max(int(image_set["labels"].max()) for image_set in splits.values() if len(image_set["labels"]))
     held_out = f" + {counts['validation']:,} validation" if counts["validation"] else ""
     card = DataCard(
         name=name,
-        title=f"{name}: {counts['train']:,} training{held_out} + {counts['test']:,} test digits",
+        title=f"{name}: {counts['train']:,} training{held_out} + {counts['test']:,} test images",
         source=raw.source,
         counts=counts,
         image_shape=image_shape,
         class_counts={
-            split: torch.bincount(digits["labels"], minlength=classes).tolist() for split, digits in splits.items()
+            split: torch.bincount(image_set["labels"], minlength=classes).tolist()
+            for split, image_set in splits.items()
         },
         # NumPy adds up in pieces, where torch would first widen every pixel to eight bytes.
         train_pixel_mean=round(float(train["images"].numpy().mean(dtype="float64")) / 255, 6),
-        sha256={split: digits_sha256(digits) for split, digits in splits.items()},
+        sha256={split: images_sha256(image_set) for split, image_set in splits.items()},
         files=files,
     )
     return train, validation, test, card

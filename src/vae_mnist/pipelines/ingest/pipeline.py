@@ -2,16 +2,16 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from .nodes import read_digits, split_digits
+from .nodes import read_images, split_images
 
 
 def create_pipeline() -> Pipeline:
     """Wire the nodes."""
-    ingest, digits = "params:ingest", ["train_digits", "validation_digits", "test_digits", "data_card"]
+    ingest, image_set = "params:ingest", ["train_images", "validation_images", "test_images", "data_card"]
     return Pipeline(
         [
-            Node(read_digits, ["raw_mnist", ingest], "raw_digits", name="read_digits"),
-            Node(split_digits, ["raw_digits", ingest, "made_digits"], digits, name="split_digits"),
+            Node(read_images, ["raw_mnist", ingest], "raw_images", name="read_images"),
+            Node(split_images, ["raw_images", ingest, "made_images"], image_set, name="split_images"),
         ],
         tags="ingest",
     )

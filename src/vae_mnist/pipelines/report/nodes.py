@@ -1,4 +1,4 @@
-"""Pictures and tables of a run, all from its checkpoints and the test digits."""
+"""Pictures and tables of a run, all from its checkpoints and the test images."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...config.model import ModelConfig
 from ...config.parameters import ReportConfig, TrainConfig
-from ...data.images import Digits, check_digits
+from ...data.images import ImageSet, check_images
 from ...data.pixels import as_pixels
 from ...errors import DataError
 from ...models import VAE, model_from_checkpoint
@@ -37,9 +37,9 @@ from ...training.resume import check_dataset
 
 Partitions = dict[str, Callable[[], Checkpoint]]
 LazyPictures = dict[str, Callable[[], Image]]
-Codes = dict[str, Tensor]  # of `encode_test_digits`: "means" (N, Z), "kl" (Z,) nats, "groups" (G,), "weights" (32,)
+Codes = dict[str, Tensor]  # of `encode_test_images`: "means" (N, Z), "kl" (Z,) nats, "groups" (G,), "weights" (32,)
 
-MAP_LIMIT = 20_000  # digits on the latent map
+MAP_LIMIT = 20_000  # images on the latent map
 
 SPLITS = ("train_", "test_", "validation_")
 # What a column is, whatever the likelihood and the objective are; split names are left out.
@@ -111,39 +111,39 @@ def draw_samples(
 
 
 def draw_reconstructions(
-    checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig, train: TrainConfig
+    checkpoints: Partitions, test_images: ImageSet, run: str, config: ReportConfig, train: TrainConfig
 ) -> tuple[LazyPictures, Image]:
-    """Originals above their reconstructions for every epoch, sorted by digit, and the newest once more."""
-    check_digits(test_digits, "test_digits")
+    """Originals above their reconstructions for every epoch, sorted by class, and the newest once more."""
+    check_images(test_images, "test_images")
     machine = resolve_machine(train)
-    shown = _by_turns(test_digits["labels"], config.reconstructions)
-    originals, labels = as_pixels(test_digits["images"][shown]), test_digits["labels"][shown]
+    shown = _by_turns(test_images["labels"], config.reconstructions)
+    originals, labels = as_pixels(test_images["images"][shown]), test_images["labels"][shown]
 
     def draw(read: Callable[[], Checkpoint]) -> Image:
         checkpoint = read()
-        check_dataset(checkpoint, "test", test_digits)
+        check_dataset(checkpoint, "test", test_images)
         with machine.measuring():
             images = reconstruct(_model(checkpoint, machine), originals, labels)
-        caption = _caption("Test digits above their reconstructions", run, checkpoint)
+        caption = _caption("Test images above their reconstructions", run, checkpoint)
         return reconstruction_grid(originals, images, 10, caption)
 
     return _one_an_epoch("recon", checkpoints, draw)
 
 
 def draw_interpolations(
-    checkpoints: Partitions, test_digits: Digits, run: str, config: ReportConfig, train: TrainConfig
+    checkpoints: Partitions, test_images: ImageSet, run: str, config: ReportConfig, train: TrainConfig
 ) -> Image:
-    """Straight paths between the codes of test digits of different classes.
+    """Straight paths between the codes of test images of different classes.
 
-    Of several groups of latents the top one changes; a conditional model is given the class of the first digit.
+    Of several groups of latents the top one changes; a conditional model is given the class of the first image.
     """
     checkpoint, machine = _newest(checkpoints), resolve_machine(train)
-    check_dataset(checkpoint, "test", test_digits)
+    check_dataset(checkpoint, "test", test_images)
     model = _model(checkpoint, machine)
-    ends = _by_turns(test_digits["labels"], 2 * config.interpolation_pairs)
+    ends = _by_turns(test_images["labels"], 2 * config.interpolation_pairs)
     # Half a list apart: a path leads from one class to another. Of an odd number the middle one is left out.
     half = max(1, len(ends) // 2)
-    images, labels = as_pixels(test_digits["images"][ends]), test_digits["labels"][ends]
+    images, labels = as_pixels(test_images["images"][ends]), test_images["labels"][ends]
     with machine.measuring():
         codes, strips = encode(model, images, labels)[0], []
         for first in range(half):
@@ -151,39 +151,44 @@ def draw_interpolations(
             label = int(labels[first]) if model.classes else None
             path = interpolate(model, codes[first], codes[last], config.interpolation_steps, labels=label)
             strips.append(torch.cat([images[first][None], path, images[last][None]]))
-    title = "From one digit to another"
+    title = "From one image to another"
     title += ", given the class of the first" if model.classes else ""
     title += ", by the top group of latents" if len(model.groups) > 1 else ""
     return interpolation_strips(strips, _caption(title, run, checkpoint))
 
 
-def draw_latent_map(checkpoints: Partitions, test_digits: Digits, test_codes: Codes, run: str) -> object:
-    """Posterior means of the test digits on two principal components, a figure of Matplotlib."""
+def draw_latent_map(checkpoints: Partitions, test_images: ImageSet, test_codes: Codes, run: str) -> object:
+    """Posterior means of the test images on two principal components, a figure of Matplotlib."""
     checkpoint = _newest(checkpoints)
-    check_dataset(checkpoint, "test", test_digits)
+    check_dataset(checkpoint, "test", test_images)
     _check_codes(test_codes, checkpoint, run)
-    count = len(test_digits["labels"])
+    count = len(test_images["labels"])
     shown = min(count, MAP_LIMIT)
-    which = "the test digits" if shown == count else f"the first {shown:,} of {count:,} test digits"
+    which = "the test images" if shown == count else f"the first {shown:,} of {count:,} test images"
     top, several = int(test_codes["groups"][0]), len(test_codes["groups"]) > 1
     where = "the top group of latents" if several else "latent space"
     caption = _caption(f"Where {which} lie in {where}", run, checkpoint)
-    return latent_map(test_codes["means"][:shown, :top], test_digits["labels"][:shown], caption)
+    return latent_map(test_codes["means"][:shown, :top], test_images["labels"][:shown], caption)
 
 
 def draw_traversal(
-    checkpoints: Partitions, test_digits: Digits, test_codes: Codes, run: str, config: ReportConfig, train: TrainConfig
+    checkpoints: Partitions,
+    test_images: ImageSet,
+    test_codes: Codes,
+    run: str,
+    config: ReportConfig,
+    train: TrainConfig,
 ) -> Image:
-    """The most active latent dimensions of the top group, each walked through from the code of the first test digit."""
+    """The most active latent dimensions of the top group, each walked through from the code of the first test image."""
     checkpoint, machine = _newest(checkpoints), resolve_machine(train)
-    check_dataset(checkpoint, "test", test_digits)
+    check_dataset(checkpoint, "test", test_images)
     _check_codes(test_codes, checkpoint, run)
     kl = test_codes["kl"][: int(test_codes["groups"][0])]
     dimensions = kl.argsort(descending=True)[: config.traversal_dims].tolist()
     values = torch.linspace(-config.traversal_range, config.traversal_range, config.traversal_steps)
     with machine.measuring():
         model = _model(checkpoint, machine)
-        label = int(test_digits["labels"][0]) if model.classes else None
+        label = int(test_images["labels"][0]) if model.classes else None
         images = traverse(model, test_codes["means"][:1], dimensions, values, labels=label)
     labels = [f"z{dimension}\n{kl[dimension]:.2f} nats" for dimension in dimensions]
     which = "dimensions of the top group of latents" if len(model.groups) > 1 else "latent dimensions"
@@ -292,7 +297,7 @@ def _caption(title: str, run: str, checkpoint: Checkpoint) -> Caption:
 
 
 def _by_turns(labels: Tensor, count: int) -> Tensor:
-    """Positions of `count` digits whose labels run 0, 1, … 9, 0, 1, …; labels that run out are passed over."""
-    queues = [(labels == digit).nonzero().squeeze(1).tolist() for digit in labels.unique().tolist()]
+    """Positions of `count` images whose labels run 0, 1, … 9, 0, 1, …; labels that run out are passed over."""
+    queues = [(labels == label).nonzero().squeeze(1).tolist() for label in labels.unique().tolist()]
     turns = (queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue))
     return torch.tensor([position for position, _ in zip(turns, range(count), strict=False)])

@@ -17,7 +17,7 @@ from .nodes import (
 
 def create_pipeline() -> Pipeline:
     """Wire the nodes."""
-    run, report, digits, codes = "params:run", "params:report", "test_digits", "test_codes"
+    run, report, image_set, codes = "params:run", "params:report", "test_images", "test_codes"
     train = "params:train"
     table, curves = ["loss_table", "loss_table_card"], ["loss_curves", "interactive_loss_curves"]
     samples, recons = ["samples", "newest_samples"], ["reconstructions", "newest_reconstructions"]
@@ -27,18 +27,18 @@ def create_pipeline() -> Pipeline:
     ]
     grids = [
         Node(draw_samples, ["checkpoints", run, report, train], samples, name="draw_samples"),
-        Node(draw_reconstructions, ["checkpoints", digits, run, report, train], recons, name="draw_reconstructions"),
+        Node(draw_reconstructions, ["checkpoints", image_set, run, report, train], recons, name="draw_reconstructions"),
         Node(animate_samples, ["samples", report], "samples_animation", name="animate_samples"),
     ]
     latent = [
         Node(
             draw_interpolations,
-            ["checkpoints", digits, run, report, train],
+            ["checkpoints", image_set, run, report, train],
             "interpolations",
             name="draw_interpolations",
         ),
-        Node(draw_latent_map, ["checkpoints", digits, codes, run], "latent_map", name="draw_latent_map"),
-        Node(draw_traversal, ["checkpoints", digits, codes, run, report, train], "traversal", name="draw_traversal"),
+        Node(draw_latent_map, ["checkpoints", image_set, codes, run], "latent_map", name="draw_latent_map"),
+        Node(draw_traversal, ["checkpoints", image_set, codes, run, report, train], "traversal", name="draw_traversal"),
         Node(draw_latent_groups, ["checkpoints", run, report, train], "latent_groups", name="draw_latent_groups"),
     ]
     parts = {"tables": tables, "grids": grids, "latent": latent}

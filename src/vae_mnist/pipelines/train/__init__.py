@@ -1,1 +1,1 @@
-"""Digits to checkpoints."""
+"""Images to checkpoints."""

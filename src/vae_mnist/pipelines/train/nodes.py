@@ -9,7 +9,7 @@ import pandas as pd
 from ...config.model import ModelConfig
 from ...config.objective import ObjectiveConfig
 from ...config.parameters import TrainConfig
-from ...data.images import Digits, check_digits, digits_sha256
+from ...data.images import ImageSet, check_images, images_sha256
 from ...errors import DataError
 from ...models.likelihoods import loss_words
 from ...storage.checkpoints import Checkpoint, checkpoint_name, outdated
@@ -30,9 +30,9 @@ Saved = dict[str, Callable[[], Checkpoint] | None]
 
 
 def train_model(
-    train_digits: Digits,
-    validation_digits: Digits,
-    test_digits: Digits,
+    train_images: ImageSet,
+    validation_images: ImageSet,
+    test_images: ImageSet,
     data_card: DataCard,
     resume_point: dict[str, Callable[[], Checkpoint | None]],
     run: str,
@@ -43,10 +43,10 @@ def train_model(
     """Train or resume training; the catalog writes each epoch as it is yielded.
 
     Args:
-        train_digits: images (N, C, H, W) uint8.
-        validation_digits: perhaps none.
-        test_digits: for the test loss of each epoch.
-        data_card: of these digits.
+        train_images: images (N, C, H, W) uint8.
+        validation_images: perhaps none.
+        test_images: for the test loss of each epoch.
+        data_card: of these images.
         resume_point: the run's checkpoints so far, oldest first; reading any gives the newest whole one, or None.
         run: the run's name.
         model: which model.
@@ -59,15 +59,15 @@ def train_model(
 
     Raises:
         ConfigError: the device or precision is not available on this machine, or the memory is too small.
-        DataError: the digits are not those of the data card.
-        ResumeError: settings or digits differ from the newest checkpoint's.
+        DataError: the images are not those of the data card.
+        ResumeError: settings or images differ from the newest checkpoint's.
         NonFiniteLossError: training diverged.
     """
     machine = resolve_machine(config)
-    splits: dict[Split, Digits] = {"train": train_digits, "validation": validation_digits, "test": test_digits}
-    for split, digits in splits.items():
-        _check_split(split, digits, data_card)
-    count = len(train_digits["labels"])
+    splits: dict[Split, ImageSet] = {"train": train_images, "validation": validation_images, "test": test_images}
+    for split, image_set in splits.items():
+        _check_split(split, image_set, data_card)
+    count = len(train_images["labels"])
     newest = list(resume_point.values())[-1]() if resume_point and config.resume else None
     settings = run_settings(model, objective, config, machine.precision)
     if newest is not None:
@@ -88,10 +88,10 @@ def train_model(
         logger.info(
             "run %r starts over; its %d old checkpoints are removed as new ones are written", run, len(resume_point)
         )
-    shape = tuple(train_digits["images"].shape[1:])
+    shape = tuple(train_images["images"].shape[1:])
     need = partial(training_need, model, objective, config, shape, count, machine.device)
     check_memory("train.batch_size", min(config.batch_size, count), "images", need, machine.device)
-    state = start(model, objective, config, train_digits["images"], data_card.classes, machine)
+    state = start(model, objective, config, train_images["images"], data_card.classes, machine)
     if newest is not None:
         restore(state, newest)
     logger.info(
@@ -106,13 +106,13 @@ def train_model(
     )
     logger.info("losses are %s", loss_words(state.step.model.likelihood.words, config.binarisation))
     on_device = {
-        split: Digits(images=digits["images"].to(machine.device), labels=digits["labels"].to(machine.device))
-        for split, digits in splits.items()
+        split: ImageSet(images=image_set["images"].to(machine.device), labels=image_set["labels"].to(machine.device))
+        for split, image_set in splits.items()
     }
     epochs = {int(name.rpartition("_")[2]) for name in resume_point} if newest is not None else set()
     same = config.model_copy(update={"precision": machine.precision.name})  # auto may be another on their machines
     job = Job(model=model, objective=objective, config=same, classes=data_card.classes)
-    with leading(job, train_digits, newest) as team:
+    with leading(job, train_images, newest) as team:
         for trained in train(state, on_device, config, machine, progress_bar, team):
             epochs = {epoch for epoch in epochs if epoch < trained.epoch} | {trained.epoch}
             gone = outdated(sorted(epochs), config.keep)
@@ -124,12 +124,12 @@ def train_model(
             _log_epoch(trained.history[-1], config.epochs, count, trained.step.model.likelihood.name)
 
 
-def _check_split(split: Split, digits: Digits, data_card: DataCard) -> None:
-    check_digits(digits, f"{split}_digits")
-    expected, found = data_card.sha256[split], digits_sha256(digits)
+def _check_split(split: Split, image_set: ImageSet, data_card: DataCard) -> None:
+    check_images(image_set, f"{split}_images")
+    expected, found = data_card.sha256[split], images_sha256(image_set)
     if found != expected:
         raise DataError(
-            f"{split}_digits: expected the digits of the data card (sha256 {expected[:12]}…), "
+            f"{split}_images: expected the images of the data card (sha256 {expected[:12]}…), "
             f"found others ({found[:12]}…): one of the files was changed. Run kedro run --pipelines=ingest again."
         )
 

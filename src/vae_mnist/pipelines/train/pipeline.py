@@ -1,4 +1,4 @@
-"""Train: digits -> checkpoints.  Run it alone: kedro run --pipelines=train"""
+"""Train: images -> checkpoints.  Run it alone: kedro run --pipelines=train"""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -12,9 +12,9 @@ def create_pipeline() -> Pipeline:
             Node(
                 train_model,
                 inputs=[
-                    "train_digits",
-                    "validation_digits",
-                    "test_digits",
+                    "train_images",
+                    "validation_images",
+                    "test_images",
                     "data_card",
                     "resume_point",
                     "params:run",

@@ -6,11 +6,11 @@ from ....measures.measured import Measured
 from .bounds import measure_bounds
 from .codes import measure_codes
 from .decomposition import measure_decomposition
-from .latents import encode_test_digits, measure_latents
+from .latents import encode_test_images, measure_latents
 
 __all__ = [
     "collect",
-    "encode_test_digits",
+    "encode_test_images",
     "measure_bounds",
     "measure_codes",
     "measure_decomposition",

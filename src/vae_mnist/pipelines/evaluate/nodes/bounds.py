@@ -5,7 +5,7 @@ from functools import partial
 from math import ceil, log, prod
 
 from ....config.parameters import GREY_SAYS_MORE, EvaluateConfig, TrainConfig
-from ....data.images import Digits
+from ....data.images import ImageSet
 from ....data.pixels import binarise
 from ....errors import ConfigError
 from ....measures.bounds import Losses, average_terms, evenly_spread, importance_weighted
@@ -26,25 +26,25 @@ AS_THEY_ARE = {"binary": "{} pixels as Bernoulli means", "grey": "{} pixels in [
 
 
 def measure_bounds(
-    checkpoints: Partitions, test_digits: Digits, config: EvaluateConfig, train: TrainConfig
+    checkpoints: Partitions, test_images: ImageSet, config: EvaluateConfig, train: TrainConfig
 ) -> list[Measured]:
     """Test losses, on pixels as in training, and bounds on the likelihood, on pixels as `evaluate.binarisation` says.
 
     Args:
         checkpoints: oldest first.
-        test_digits: those that the run was trained with.
+        test_images: those that the run was trained with.
         config: number of samples and images, binarisation, seed, chunk size.
         train: device, precision and threads.
 
     Raises:
         ConfigError: memory does not hold a chunk of that size, or the likelihood is not one of binarised pixels.
-        DataError: other test digits than the run's.
+        DataError: other test images than the run's.
     """
     if not config.kinds.bounds:
         return []
-    checkpoint, model, machine = newest(checkpoints, {"test": test_digits}, train)
-    images, samples, binary = test_digits["images"], config.importance_samples, _binarises(config, model)
-    labels = test_digits["labels"].to(machine.device)
+    checkpoint, model, machine = newest(checkpoints, {"test": test_images}, train)
+    images, samples, binary = test_images["images"], config.importance_samples, _binarises(config, model)
+    labels = test_images["labels"].to(machine.device)
     count, few = len(images), min(config.images or len(images), len(images))
     need, rows = partial(evaluation_need, model, count, samples), min(config.chunk_size, few * samples)
     check_memory("evaluate.chunk_size", rows, "decoder outputs", need, machine.device)

@@ -6,7 +6,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from ....config.parameters import EvaluateConfig, TrainConfig
-from ....data.images import Digits
+from ....data.images import ImageSet
 from ....data.pixels import as_pixels
 from ....measures.codes import READERS, accuracies
 from ....measures.latents import posterior_statistics
@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 
 def measure_codes(
     checkpoints: Partitions,
-    train_digits: Digits,
-    test_digits: Digits,
+    train_images: ImageSet,
+    test_images: ImageSet,
     test_codes: dict[str, Tensor],
     config: EvaluateConfig,
     train: TrainConfig,
@@ -28,24 +28,24 @@ def measure_codes(
 
     Args:
         checkpoints: oldest first.
-        train_digits: those that the run was trained with, from whose labels the readers learn.
-        test_digits: those whose labels they say.
-        test_codes: of `encode_test_digits`.
+        train_images: those that the run was trained with, from whose labels the readers learn.
+        test_images: those whose labels they say.
+        test_codes: of `encode_test_images`.
         config: seed of the labels learned from.
         train: device, precision and threads.
 
     Raises:
-        DataError: other digits than the run's.
+        DataError: other images than the run's.
         InputError: there are not two classes, or one has a single image.
     """
     if not config.kinds.codes:
         return []
-    checkpoint, model, machine = newest(checkpoints, {"train": train_digits, "test": test_digits}, train)
-    labels, truth = train_digits["labels"], test_digits["labels"]
+    checkpoint, model, machine = newest(checkpoints, {"train": train_images, "test": test_images}, train)
+    labels, truth = train_images["labels"], test_images["labels"]
     with machine.measuring():
-        images = train_digits["images"].to(machine.device)
+        images = train_images["images"].to(machine.device)
         means = posterior_statistics(model, images, labels.to(machine.device)).means
-    pixels = [as_pixels(digits["images"]) for digits in (train_digits, test_digits)]
+    pixels = [as_pixels(image_set["images"]) for image_set in (train_images, test_images)]
     features = {"posterior means": (means, test_codes["means"]), f"{colours(model)} pixels": pixels}
     measured = []
     for name, (of_train, of_test) in features.items():

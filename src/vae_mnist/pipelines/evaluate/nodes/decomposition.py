@@ -1,7 +1,7 @@
 """The parts of the rate."""
 
 from ....config.parameters import EvaluateConfig, TrainConfig
-from ....data.images import Digits
+from ....data.images import ImageSet
 from ....measures.bounds import evenly_spread
 from ....measures.decomposition import decompose_rate
 from ....measures.measured import Measured
@@ -10,25 +10,25 @@ from .newest import Partitions, colours, newest
 
 
 def measure_decomposition(
-    checkpoints: Partitions, test_digits: Digits, config: EvaluateConfig, train: TrainConfig
+    checkpoints: Partitions, test_images: ImageSet, config: EvaluateConfig, train: TrainConfig
 ) -> list[Measured]:
     """The rate as mutual information, total correlation and dimension-wise KL.
 
     Args:
         checkpoints: oldest first.
-        test_digits: those that the run was trained with.
+        test_images: those that the run was trained with.
         config: number of images, seed.
         train: device, precision and threads.
 
     Raises:
-        DataError: other test digits than the run's.
+        DataError: other test images than the run's.
         InputError: the model's prior is not N(0, I).
     """
     if not config.kinds.decomposition:
         return []
-    checkpoint, model, machine = newest(checkpoints, {"test": test_digits}, train)
+    checkpoint, model, machine = newest(checkpoints, {"test": test_images}, train)
     images, labels = (
-        evenly_spread(test_digits[key], config.decomposition_images).to(machine.device) for key in ("images", "labels")
+        evenly_spread(test_images[key], config.decomposition_images).to(machine.device) for key in ("images", "labels")
     )
     with machine.measuring():
         parts = decompose_rate(model, images, labels, seed=config.seed)

@@ -1,10 +1,10 @@
-"""The codes of the test digits, and how much they carry."""
+"""The codes of the test images, and how much they carry."""
 
 import torch
 from torch import Tensor
 
 from ....config.parameters import EvaluateConfig, TrainConfig
-from ....data.images import Digits
+from ....data.images import ImageSet
 from ....errors import DataError
 from ....measures.distances import Moments, frechet_distance, gaussian_kl, gaussian_total_correlation
 from ....measures.latents import (
@@ -23,12 +23,12 @@ from .bounds import NATS
 from .newest import Partitions, newest
 
 
-def encode_test_digits(checkpoints: Partitions, test_digits: Digits, train: TrainConfig) -> dict[str, Tensor]:
-    """What the posteriors of the test digits are, for measures and figures.
+def encode_test_images(checkpoints: Partitions, test_images: ImageSet, train: TrainConfig) -> dict[str, Tensor]:
+    """What the posteriors of the test images are, for measures and figures.
 
     Args:
         checkpoints: oldest first.
-        test_digits: those that the run was trained with.
+        test_images: those that the run was trained with.
         train: device, precision and threads.
 
     Returns:
@@ -38,11 +38,11 @@ def encode_test_digits(checkpoints: Partitions, test_digits: Digits, train: Trai
         weights}.
 
     Raises:
-        DataError: other test digits than the run's.
+        DataError: other test images than the run's.
     """
-    checkpoint, model, machine = newest(checkpoints, {"test": test_digits}, train)
+    checkpoint, model, machine = newest(checkpoints, {"test": test_images}, train)
     with machine.measuring():
-        images, labels = (test_digits[key].to(machine.device) for key in ("images", "labels"))
+        images, labels = (test_images[key].to(machine.device) for key in ("images", "labels"))
         statistics, prior = posterior_statistics(model, images, labels), prior_moments(model)
     return {
         **statistics._asdict(),
@@ -58,7 +58,7 @@ def measure_latents(codes: dict[str, Tensor], config: EvaluateConfig) -> list[Me
     """How many latent dimensions are used, and of the top group, how the codes are spread and what each carries.
 
     Args:
-        codes: of `encode_test_digits`.
+        codes: of `encode_test_images`.
         config: whether to measure it.
 
     Raises:

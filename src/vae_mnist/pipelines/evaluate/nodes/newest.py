@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ....config.parameters import TrainConfig
-from ....data.images import Digits
+from ....data.images import ImageSet
 from ....models import VAE, model_from_checkpoint
 from ....storage.checkpoints import Checkpoint
 from ....storage.fields import Split
@@ -22,20 +22,20 @@ class Newest(NamedTuple):
     machine: Machine
 
 
-def newest(checkpoints: Partitions, digits: Mapping[Split, Digits], train: TrainConfig) -> Newest:
-    """Read it, and refuse other digits than it was trained with.
+def newest(checkpoints: Partitions, image_set: Mapping[Split, ImageSet], train: TrainConfig) -> Newest:
+    """Read it, and refuse other images than it was trained with.
 
     Args:
         checkpoints: oldest first.
-        digits: those to measure with.
+        image_set: those to measure with.
         train: device, precision and threads.
 
     Raises:
         ConfigError: the device or precision is not available.
-        DataError: other digits than the run's.
+        DataError: other images than the run's.
     """
     checkpoint, machine = list(checkpoints.values())[-1](), resolve_machine(train)
-    for split, each in digits.items():
+    for split, each in image_set.items():
         check_dataset(checkpoint, split, each)
     return Newest(checkpoint, machine.place(model_from_checkpoint(checkpoint)), machine)
 
