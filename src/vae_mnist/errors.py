@@ -13,6 +13,10 @@ class DataError(VaeMnistError, ValueError):
     """Images or their files are missing, damaged, or not those a run was trained on."""
 
 
+class MissingImagesError(DataError):
+    """Images are neither in files nor served by a mirror."""
+
+
 class CheckpointError(VaeMnistError, ValueError):
     """A checkpoint is missing, unreadable, or of another format."""
 

@@ -82,3 +82,13 @@ def test_drawing_colours_leaves_the_images_alone(image_set):
 
 def test_no_images_stay_none():
     assert redraw(torch.empty(0, 1, 28, 28, dtype=torch.uint8), 64, draw_colours(0)).shape == (0, 3, 64, 64)
+
+
+def test_images_in_colour_become_grey_by_their_lightness():
+    colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 30]], dtype=torch.uint8)
+    images = colours[:, :, None, None].expand(4, 3, 2, 5).contiguous()
+    grey = redraw(images, 28, grey=True)
+    assert grey.shape == (4, 1, 2, 5)
+    assert grey[:, 0, 0, 0].tolist() == [76, 150, 29, 18]
+    assert redraw(images, 28) is images
+    assert torch.equal(redraw(grey, 28, grey=True), grey)

@@ -13,14 +13,15 @@ import sys
 import threading
 import time
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 
 import pooch
 import pytest
 import torchvision
 
-from vae_mnist.datasets import download, mnist
-from vae_mnist.datasets.download import KNOWN, KnownFile
-from vae_mnist.datasets.mnist import MnistDataset
+from vae_mnist.datasets import download, mnist, published
+from vae_mnist.datasets.published import KNOWN, KnownFile
+from vae_mnist.datasets.sources import SourcesDataset
 from vae_mnist.errors import DataError, WriteError
 
 from ..helpers.idx import lay_out
@@ -121,7 +122,7 @@ def mirrors(contents, monkeypatch):
 
     def start(*kinds):
         servers.extend(Server(packed, BAD[kind][0] if kind in BAD else GOOD[kind]) for kind in kinds)
-        monkeypatch.setattr(download, "MIRRORS", [server.address for server in servers])
+        monkeypatch.setattr(published, "MIRRORS", [server.address for server in servers])
         return servers
 
     yield start
@@ -138,7 +139,7 @@ def is_whole(root, contents):
 
 
 def test_the_mirrors_are_those_of_torchvision():
-    assert list(download.MIRRORS) == torchvision.datasets.MNIST.mirrors
+    assert list(published.MIRRORS) == torchvision.datasets.MNIST.mirrors
 
 
 @pytest.mark.parametrize("bad", BAD)
@@ -187,7 +188,7 @@ def test_progress_is_shown_and_nothing_else(tmp_path, mirrors, capsys, caplog, m
     mirrors("at once")
     pooch.get_logger().setLevel("INFO")  # as it comes
     monkeypatch.setattr(pooch.get_logger(), "handlers", [caplog.handler])
-    download.fetch(list(KNOWN), tmp_path)
+    download.fetch(published.published("mnist"), list(KNOWN), tmp_path)
     shown = capsys.readouterr().err.split("\n")
     assert {line.split(":")[0].strip() for line in shown if line} == {f"{name}.gz" for name in KNOWN}
     assert sum(": 100%" in line for line in shown) == len(KNOWN)
@@ -218,22 +219,22 @@ def test_what_a_killed_download_leaves_is_removed_by_the_next_run_though_it_down
     code = """
 import json, sys
 from pathlib import Path
-from vae_mnist.datasets import download, mnist
-known, download.MIRRORS, root = json.loads(sys.argv[1])
-download.KNOWN.update({name: download.KnownFile(*row) for name, row in known.items()})
+from vae_mnist.datasets import mnist, published
+known, published.MIRRORS, root = json.loads(sys.argv[1])
+published.KNOWN.update({name: published.KnownFile(*row) for name, row in known.items()})
 mnist.download(Path(root))
 """
-    told = json.dumps([KNOWN, download.MIRRORS, str(tmp_path)])
+    told = json.dumps([KNOWN, published.MIRRORS, str(tmp_path)])
     with subprocess.Popen([sys.executable, "-c", code, told], env=without_coverage()) as working:
         try:
             wait_for(lambda: len(server.asked) == 2, working)
-            MnistDataset(path=tmp_path.as_posix()).load()
+            SourcesDataset(path=tmp_path.as_posix()).load()
             (folder,) = tmp_path.glob(".download-*")
             assert (folder / "train-images-idx3-ubyte").is_file(), "it belongs to a process that is alive"
         finally:
             working.kill()
     assert folder.is_dir(), "that was SIGKILL"
-    MnistDataset(path=tmp_path.as_posix()).load()
+    SourcesDataset(path=tmp_path.as_posix()).load()
     assert [path.name for path in tmp_path.iterdir()] == [".download.lock"]
 
 
@@ -244,7 +245,8 @@ def test_a_rest_in_a_read_only_folder_stops_no_run(tmp_path, contents, monkeypat
     tmp_path.chmod(0o555)
     try:
         with as_nobody():
-            raw = MnistDataset(path=".").load().files()
+            raw = mnist.read_files(Path())
+            SourcesDataset(path=".").load()
     finally:
         tmp_path.chmod(0o755)
     assert raw.source == "files under MNIST/raw"

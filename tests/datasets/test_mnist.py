@@ -10,7 +10,8 @@ import torch
 import torchvision
 
 from vae_mnist.datasets import mnist
-from vae_mnist.datasets.download import KNOWN, KnownFile
+from vae_mnist.datasets.published import KNOWN, KnownFile
+from vae_mnist.datasets.sources import SourcesDataset
 from vae_mnist.errors import DataError
 
 from ..helpers.idx import idx_bytes, lay_out
@@ -154,12 +155,12 @@ def test_a_file_or_folder_that_may_not_be_read_is_named(tmp_path, contents, name
 
 
 def test_loading_the_dataset_reads_nothing_yet(tmp_path):
-    dataset = mnist.MnistDataset(path=str(tmp_path / "nowhere"))
+    dataset = SourcesDataset(path=str(tmp_path / "nowhere"))
     assert dataset.exists()
-    assert dataset.load().files() is None
+    assert {"mnist", "sample", "fashion"} <= dataset.load().keys()
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_the_raw_files_are_read_only(tmp_path):
     with pytest.raises(Exception, match="read-only"):
-        mnist.MnistDataset(path=str(tmp_path)).save(object())
+        SourcesDataset(path=str(tmp_path)).save(object())

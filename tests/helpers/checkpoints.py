@@ -60,7 +60,7 @@ def sealed(archive):
 def changed(content, key, value):
     """The content of a file with another value at "group/0/key"; ... removes it."""
     content = content.copy()
-    *groups, last = (int(part) if part.isimage() else part for part in key.split("/"))
+    *groups, last = (int(part) if part.isdigit() else part for part in key.split("/"))
     inner = content
     for group in groups:
         inner[group] = inner[group].copy()

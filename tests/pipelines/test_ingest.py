@@ -8,27 +8,30 @@ from safetensors.torch import load_file
 
 from vae_mnist.config.parameters import IngestConfig
 from vae_mnist.data.images import ImageSet, RawImages, images_sha256
-from vae_mnist.datasets import download, mnist
+from vae_mnist.datasets import published
+from vae_mnist.datasets.sources import SourcesDataset
 from vae_mnist.errors import DataError
 from vae_mnist.pipelines.ingest.nodes import read_images, split_images
 
-from ..helpers.idx import lay_out
+from ..helpers.idx import four_files, lay_out
+
+BASE = {"validation_size": 0, "image_size": 28, "channels": 1, "emnist": {"split": "balanced"}}
 
 
 def config(source="sample", **changes):
-    return IngestConfig(**{"source": source, "validation_size": 0, "image_size": 28, "channels": 1} | changes)
+    return IngestConfig(**BASE | {"source": source} | changes)
 
 
 @pytest.fixture
 def unreachable(monkeypatch):
     """No mirror serves: an address on this machine where nobody listens."""
-    monkeypatch.setattr(download, "MIRRORS", ["http://127.0.0.1:9/mnist/"])
+    monkeypatch.setattr(published, "MIRRORS", ["http://127.0.0.1:9/mnist/"])
     monkeypatch.setenv("no_proxy", "*")
 
 
 @pytest.fixture
 def readers(tmp_path):
-    return mnist.MnistDataset(path=str(tmp_path)).load()
+    return SourcesDataset(path=str(tmp_path)).load()
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def test_files_come_first_and_a_foreign_checksum_is_a_warning_that_names_it(smal
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 4
     assert raw.files["train-images-idx3-ubyte"]["sha256"] in warnings[0]
-    assert "train-images-idx3-ubyte is a valid file, but not the published MNIST" in warnings[0]
+    assert "train-images-idx3-ubyte is a valid file, but not the published one" in warnings[0]
 
 
 def test_auto_falls_back_on_the_sample_with_a_warning_that_says_all(readers, unreachable, caplog):
@@ -57,9 +60,7 @@ def test_auto_falls_back_on_the_sample_with_a_warning_that_says_all(readers, unr
 
 
 def test_mnist_refuses_the_sample(readers, unreachable):
-    with pytest.raises(
-        DataError, match=r"ingest.source is 'mnist', but the full set is not available.*Connection refused"
-    ):
+    with pytest.raises(DataError, match=r"^MNIST is not available. Tried files: .*Connection refused"):
         read_images(readers, config("mnist"))
 
 
@@ -227,3 +228,46 @@ def test_small_colour_images_go_through_all_pipelines(project):
     ) in result.output
     result = project.invoke("--pipelines=report", model__network="conv")
     assert "test_images: expected those of the run" in result.output
+
+
+def test_sets_in_the_format_of_mnist_keep_the_names_of_their_classes(project, sample_images, tmp_path):
+    pair = [{key: tensor[:200] for key, tensor in each.items()} for each in sample_images]
+    folder = lay_out(tmp_path, four_files(*pair)) / "MNIST"
+    folder.rename(tmp_path / "FashionMNIST")
+    result = project.invoke(
+        "--pipelines=ingest,train,evaluate,report", ingest__source="fashion", mnist_root=tmp_path, train__epochs=1
+    )
+    assert result.exit_code == 0, result.output
+    card = json.loads(project.path("05_model_input", "data_card.json").read_text(encoding="utf-8"))
+    assert card["name"] == "Fashion-MNIST"
+    assert card["class_names"][9] == "Ankle boot"
+    assert "digit" not in result.output
+    assert "200 training + 200 test images" in result.output
+
+
+def test_images_in_colour_keep_their_colours_or_become_grey():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (12, 3, 28, 28), generator=generator, dtype=torch.uint8)
+    raw = RawImages(
+        "squares", "a test", {}, *[ImageSet(images=images, labels=torch.arange(12) % 3)] * 2, ("a", "b", "c")
+    )
+    train, _, test, card = split_images(raw, config(channels=3, validation_size=2))
+    assert torch.equal(train["images"], images[:10])
+    assert torch.equal(test["images"], images)
+    assert card.image_shape == [3, 28, 28]
+    assert (card.name, card.classes, card.class_names) == ("squares 28 x 28 in colour", 3, ["a", "b", "c"])
+    train, *_, card = split_images(raw, config())
+    assert train["images"].shape == (12, 1, 28, 28)
+    assert card.image_shape == [1, 28, 28]
+
+
+def test_factors_follow_their_images():
+    images = torch.arange(40, dtype=torch.uint8).view(10, 1, 2, 2)
+    part = ImageSet(images=images, labels=torch.zeros(10, dtype=torch.int64), factors=torch.arange(20).view(10, 2))
+    raw = RawImages("sprites", "a test", {}, part, part, factors={"shape": 10, "scale": 11})
+    train, validation, test, card = split_images(raw, config(validation_size=3))
+    assert [len(each["factors"]) for each in (train, validation, test)] == [7, 3, 10]
+    assert torch.equal(validation["factors"], part["factors"][7:])
+    assert card.factors == {"shape": 10, "scale": 11}
+    other = part | {"factors": part["factors"].flip(0)}
+    assert images_sha256(other) != images_sha256(part), "they identify the data as well"

@@ -87,7 +87,7 @@ def test_codes_of_an_older_epoch_are_refused(finished):
 
 
 def test_the_map_shows_a_limited_number_of_codes(checkpoint_path, sample_images, monkeypatch):
-    monkeypatch.setattr("vae_mnist.pipelines.report.nodes.MAP_LIMIT", 300)
+    monkeypatch.setattr("vae_mnist.pipelines.report.nodes.pictures.MAP_LIMIT", 300)
     checkpoint, image_set = read_checkpoint(checkpoint_path), sample_images[1]
     means = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0))
     codes = {

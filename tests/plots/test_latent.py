@@ -45,6 +45,17 @@ def test_the_key_lies_between_caption_and_map(caption, count):
     assert not any(one.overlaps(other) for index, one in enumerate(key) for other in key[index + 1 :])
 
 
+def test_classes_are_named_by_their_names_on_one_line_and_without_formulas(caption):
+    means, labels = classes(3)
+    names = ["Ankle boot", "a\nb $x$", "n" * 60]
+    figure = latent_map(means, labels, caption, names.__getitem__)
+    shown = ["Ankle boot", r"a b \$x\$", "n" * 23 + "…"]
+    assert [text.get_text() for text in drawn(figure).texts] == shown
+    boxes = [text.get_window_extent() for text in figure.texts[-3:]]
+    assert words(figure)[-3:] == shown
+    assert not any(one.overlaps(other) for index, one in enumerate(boxes) for other in boxes[index + 1 :])
+
+
 def test_images_without_classes_make_a_map_without_names(caption):
     figure = latent_map(torch.eye(20), torch.zeros(20, dtype=torch.int64), caption)
     assert not drawn(figure).texts

@@ -14,10 +14,17 @@ GREY_SAYS_MORE = "Grey values of the pixels before say more about a pixel than b
 NAME_BYTES, PATH_BYTES = 255, 3072  # Linux takes 255 and 4,096, and longer names lie below the folder
 
 
+class EmnistConfig(ParameterGroup):
+    """Which of the six sets of EMNIST."""
+
+    split: Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"]
+
+
 class IngestConfig(ParameterGroup):
     """Which images to read, how many to hold out, and in which size and colours."""
 
-    source: Literal["auto", "mnist", "sample"]
+    source: Literal["auto", "mnist", "sample", "fashion", "kmnist", "qmnist", "emnist"]
+    emnist: EmnistConfig
     validation_size: Annotated[int, Field(ge=0, le=10**9)]
     image_size: Literal[28, 32, 64, 128]
     channels: Literal[1, 3]

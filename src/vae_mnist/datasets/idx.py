@@ -1,7 +1,7 @@
 """IDX files, the format of MNIST, checked before a byte of them is used.
 
-Format (LeCun, Cortes, Burges): two zero bytes, type 8 (unsigned byte), number of dimensions; each dimension as a
-big-endian 32-bit integer; then the bytes.
+Format (LeCun, Cortes, Burges): two zero bytes, type (8: unsigned bytes, 12: 32-bit integers), number of dimensions;
+each dimension as a big-endian 32-bit integer; then the bytes, of integers the most significant first.
 """
 
 import gzip
@@ -13,6 +13,7 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ MAX_BYTES = 2**30
 MAX_PACKED_BYTES = 2**26
 # The published files unpack to five times their size; a gzip file can claim a thousand times without lying.
 MAX_RATIO = 200
+INTEGER_BYTES = 4
 # Bytes in flight while a file is read.
 PIECE = 2**20
 
@@ -36,7 +38,7 @@ _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a so
 class IdxFile(NamedTuple):
     """An IDX file that has been checked."""
 
-    array: Tensor  # uint8, of the header's dimensions
+    array: Tensor  # uint8, or of integers int64, of the header's dimensions
     sha256: str  # of the unpacked bytes
     size: int  # unpacked bytes
 
@@ -63,8 +65,8 @@ def is_file(path: Path) -> bool:
     raise DataError(f"{path}: expected a regular file, found {found}. {FIX}")
 
 
-def read_idx(path: Path, dimensions: int) -> IdxFile:
-    """Read an IDX file of unsigned bytes, plain or gzip (by its suffix .gz).
+def read_idx(path: Path, dimensions: int, *, integers: bool = False) -> IdxFile:
+    """Read an IDX file of unsigned bytes or 32-bit integers, plain or gzip (by its suffix .gz).
 
     Memory grows with the bytes that are there, whatever the header states. A gzip file that is out of proportion is
     refused before it is unpacked.
@@ -72,6 +74,7 @@ def read_idx(path: Path, dimensions: int) -> IdxFile:
     Args:
         path: of a regular file, see `is_file`.
         dimensions: 3 for images, 1 for labels.
+        integers: whether the file holds 32-bit integers, as the labels of QMNIST are.
 
     Raises:
         DataError: unreadable, wrong magic number, or another size than the header states.
@@ -85,8 +88,8 @@ def read_idx(path: Path, dimensions: int) -> IdxFile:
             )
         with gzip.open(path) if packed else path.open("rb") as file:
             header = file.read(4 + 4 * dimensions)
-            sizes = _read_sizes(path, header, dimensions)
-            expected = len(header) + prod(sizes)
+            sizes = _read_sizes(path, header, dimensions, integers)
+            expected = len(header) + prod(sizes) * (INTEGER_BYTES if integers else 1)
             if packed and expected > MAX_RATIO * size:
                 raise DataError(
                     f"{path}: expected to unpack to at most {MAX_RATIO} times its {size:,} bytes, "
@@ -104,25 +107,28 @@ def read_idx(path: Path, dimensions: int) -> IdxFile:
         raise DataError(f"{path}: expected {expected:,} bytes from its header {sizes}, found {wrong}. {FIX}")
     digest = hashlib.sha256(header)
     digest.update(body)
-    return IdxFile(torch.frombuffer(body, dtype=torch.uint8).view(sizes), digest.hexdigest(), expected)
+    array = torch.frombuffer(body, dtype=torch.uint8)
+    if integers:
+        array = torch.from_numpy(np.frombuffer(body, dtype=">i4").astype(np.int64))
+    return IdxFile(array.view(sizes), digest.hexdigest(), expected)
 
 
-def _read_sizes(path: Path, header: bytes, dimensions: int) -> tuple[int, ...]:
+def _read_sizes(path: Path, header: bytes, dimensions: int, integers: bool) -> tuple[int, ...]:
     """The dimensions that a header states, once it is known to be one."""
-    magic = bytes([0, 0, 8, dimensions])
+    magic, numbers = bytes([0, 0, 12 if integers else 8, dimensions]), "integers" if integers else "unsigned bytes"
     if len(header) < 4 + 4 * dimensions:
         raise DataError(
             f"{path}: expected a header of {4 + 4 * dimensions} bytes, found {len(header)}: cut short. {FIX}"
         )
     if header[:4] != magic:
         raise DataError(
-            f"{path}: expected magic number 0x{magic.hex()} ({dimensions} dimensions of unsigned bytes), "
+            f"{path}: expected magic number 0x{magic.hex()} ({dimensions} dimensions of {numbers}), "
             f"found 0x{header[:4].hex()}: not an IDX file of this kind. {FIX}"
         )
     sizes = struct.unpack(f">{dimensions}I", header[4:])
     if min(sizes) < 1:
         raise DataError(f"{path}: expected dimensions of at least 1, the header says {sizes}. {FIX}")
-    total = len(header) + prod(sizes)
+    total = len(header) + prod(sizes) * (INTEGER_BYTES if integers else 1)
     if total > MAX_BYTES:
         raise DataError(f"{path}: expected at most {MAX_BYTES:,} bytes, the header {sizes} says {total:,}. {FIX}")
     return sizes

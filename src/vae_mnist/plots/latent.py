@@ -1,5 +1,6 @@
 """A map of latent space."""
 
+from collections.abc import Callable
 from math import ceil
 from typing import TYPE_CHECKING
 
@@ -18,26 +19,28 @@ TABLEAU = (
     "#4e79a7", "#f28e2b", "#e15759", "#76b7b2", "#59a14f", "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#8a8583",
 )  # fmt: skip
 KEY_POINTS, KEY_ROW = 13, 22  # size of a label in the key; pixels from row to row
+MARK_POINTS, LONGEST = 24, 24  # size of a short label on the map; characters of a long one
 
 
-def latent_map(means: Tensor, labels: Tensor, caption: Caption) -> "Figure":
+def latent_map(means: Tensor, labels: Tensor, caption: Caption, name_of: Callable[[int], str] = str) -> "Figure":
     """Posterior means on their two principal components, coloured by class.
 
     Args:
         means: (N, Z).
         labels: (N,), from 0 upwards; where all are equal, no class is named.
         caption: the words around it.
+        name_of: a class.
     """
     from matplotlib.patheffects import withStroke
 
     classes = labels.unique().tolist()
-    shades = class_colours(classes[-1] + 1)
+    shades, names = class_colours(classes[-1] + 1), [_brief(name_of(label)) for label in classes]
     points, explained = principal_components(means)
 
     # The key is a table of labels above the axes, flush right: a row has as many as fit, more rows lengthen the page.
     width, breadth = 900, 900 - 3 * MARGIN
-    cell = ceil(font(KEY_POINTS, "bold").getlength(str(classes[-1]))) + 10
-    columns = min(len(classes), breadth // cell)
+    cell = ceil(max(font(KEY_POINTS, "bold").getlength(name) for name in names)) + 10
+    columns = max(1, min(len(classes), breadth // cell))
     key_height = (len(classes) - 1) // columns * KEY_ROW
     height = 966 + key_height
     figure = figure_page(width, height, caption)
@@ -45,21 +48,28 @@ def latent_map(means: Tensor, labels: Tensor, caption: Caption) -> "Figure":
     axes = figure.add_axes((2 * MARGIN / width, bottom, breadth / width, top - bottom))
     x, y = points.numpy().T
     axes.scatter(x, y, c=np.array(shades)[labels.numpy()], s=7, alpha=0.55, linewidths=0)
-    for place, label in enumerate(classes if len(classes) > 1 else ()):
+    size = MARK_POINTS if max(map(len, names)) < 3 else KEY_POINTS  # noqa: PLR2004
+    for place, (label, name) in enumerate(zip(classes, names, strict=True) if len(classes) > 1 else ()):
         across, up = points[labels == label].median(dim=0).values.tolist()
         style = {"color": shades[label], "weight": "bold"}
         row, column = divmod(place, columns)
         right = width - MARGIN - (columns - 1 - column) * cell
         down = HEADER + 6 + row * KEY_ROW
-        figure.text(right / width, 1 - down / height, str(label), size=KEY_POINTS, ha="right", **style)
+        figure.text(right / width, 1 - down / height, name, size=KEY_POINTS, ha="right", **style)
         outline = [withStroke(linewidth=4, foreground="white")]
-        axes.annotate(str(label), (across, up), size=24, ha="center", va="center", path_effects=outline, **style)
+        axes.annotate(name, (across, up), size=size, ha="center", va="center", path_effects=outline, **style)
     axes.set_xlabel(f"first principal component ({explained[0]:.0%} of the variance)", size=9, color=MUTED)
     axes.set_ylabel(f"second ({explained[1]:.0%})", size=9, color=MUTED)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_color("#e0e0e0")
     return figure
+
+
+def _brief(name: str) -> str:
+    # A name may be a folder's: on one line, and no formula of Matplotlib.
+    name = " ".join(name.split()).replace("$", r"\$")
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def class_colours(count: int) -> list[str]:

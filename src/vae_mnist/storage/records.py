@@ -31,7 +31,7 @@ class FileFacts(Record):
 
     bytes: Count
     sha256: Sha256
-    known: bool  # whether it is the published file
+    known: bool | None  # whether it is the published file; None: it has no published checksum
 
 
 class DataCard(Record):
@@ -46,11 +46,17 @@ class DataCard(Record):
     train_pixel_mean: Annotated[float, Field(ge=0, le=1)]
     sha256: PerSplit[Sha256]  # of images and labels
     files: Few[dict[str, FileFacts]]  # file name -> facts; empty for data that comes from a package
+    class_names: Few[list[str]] = []  # of class 0, 1, …; empty: their numbers
+    factors: Few[dict[str, Count]] = {}  # of variation: name -> number of values; empty: not known
 
     @property
     def classes(self) -> int:
         """How many classes there are."""
         return len(self.class_counts["train"])
+
+    def class_name(self, label: int) -> str:
+        """Of a class, its number if it has no name."""
+        return self.class_names[label] if label < len(self.class_names) else str(label)
 
 
 def first_problem(error: ValidationError) -> str:

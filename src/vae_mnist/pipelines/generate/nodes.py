@@ -64,7 +64,8 @@ def generate_images(
     tensors = {"images": images, "codes": codes} | ({"labels": labels} if labels is not None else {})
     by_turns = bool(model.classes) and not isinstance(config.label, int)
     drawn = f"seed {config.seed}"
-    drawn += ", a column a class" if by_turns else f", class {config.label}" if model.classes else ""
+    if labels is not None:
+        drawn += ", a column a class" if by_turns else f", class {checkpoint.dataset.class_name(int(labels[0]))}"
     drawn += f", temperature {config.temperature:g}" if config.temperature != 1 else ""
     columns = model.classes if by_turns else 0
     said = {"drawn": drawn, "shown": shown_words(model.likelihood), "columns": columns}

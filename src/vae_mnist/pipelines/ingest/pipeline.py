@@ -1,4 +1,4 @@
-"""Ingest: MNIST -> tensors.  Run it alone: kedro run --pipelines=ingest"""
+"""Ingest: images -> tensors.  Run it alone: kedro run --pipelines=ingest"""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -10,7 +10,7 @@ def create_pipeline() -> Pipeline:
     ingest, image_set = "params:ingest", ["train_images", "validation_images", "test_images", "data_card"]
     return Pipeline(
         [
-            Node(read_images, ["raw_mnist", ingest], "raw_images", name="read_images"),
+            Node(read_images, ["sources", ingest], "raw_images", name="read_images"),
             Node(split_images, ["raw_images", ingest, "made_images"], image_set, name="split_images"),
         ],
         tags="ingest",

@@ -1,89 +1,38 @@
-"""Pictures and tables of a run, all from its checkpoints and the test images."""
+"""Pictures of a run, all from its checkpoints and the test images."""
 
 from collections.abc import Callable
 from functools import partial
 from itertools import accumulate, pairwise
-from typing import Any
 
-import pandas as pd
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from ...config.model import ModelConfig
-from ...config.parameters import ReportConfig, TrainConfig
-from ...data.images import ImageSet, check_images
-from ...data.pixels import as_pixels
-from ...errors import DataError
-from ...models import VAE, model_from_checkpoint
-from ...models.build import build_likelihood
-from ...models.likelihoods import loss_words, shown_words
-from ...plots import (
+from ....config.parameters import ReportConfig, TrainConfig
+from ....data.images import ImageSet, check_images
+from ....data.pixels import as_pixels
+from ....errors import DataError
+from ....models import VAE, model_from_checkpoint
+from ....models.likelihoods import shown_words
+from ....plots import (
     Caption,
     animation,
-    interactive_loss_curves,
     interpolation_strips,
     latent_map,
-    loss_curves,
     reconstruction_grid,
     sample_grid,
     traversal_grid,
 )
-from ...sampling import class_labels, complete, decode, encode, interpolate, reconstruct, sample, traverse
-from ...storage.checkpoints import Checkpoint, weights_digest
-from ...storage.records import DataCard
-from ...training.machine import Machine, resolve_machine
-from ...training.resume import check_dataset
+from ....sampling import class_labels, complete, decode, encode, interpolate, reconstruct, sample, traverse
+from ....storage.checkpoints import Checkpoint, weights_digest
+from ....training.machine import Machine, resolve_machine
+from ....training.resume import check_dataset
 
 Partitions = dict[str, Callable[[], Checkpoint]]
 LazyPictures = dict[str, Callable[[], Image]]
 Codes = dict[str, Tensor]  # of `encode_test_images`: "means" (N, Z), "kl" (Z,) nats, "groups" (G,), "weights" (32,)
 
 MAP_LIMIT = 20_000  # images on the latent map
-
-SPLITS = ("train_", "test_", "validation_")
-# What a column is, whatever the likelihood and the objective are; split names are left out.
-COLUMNS = {
-    "epoch": "counted from 1",
-    "kld": "rate KL(q(z|x) || p(z)), summed over latent dimensions",
-    "seconds": "wall time of the training pass",
-    "learning_rate": "of the epoch's last step",
-    "beta": "weight in force at the end of the epoch: of kld, or of the term that the objective weighs",
-    "skipped_steps": "steps without an update, because float16 overflowed",
-    "run": "name of the run",
-    "data": "name of the data set and numbers of its images",
-}
-
-
-def make_loss_table(checkpoints: Partitions, history: pd.DataFrame, run: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """One row an epoch, with run and data in each, and a companion that says what the columns mean.
-
-    Args:
-        checkpoints: oldest first.
-        history: as training wrote it.
-        run: the run's name.
-    """
-    checkpoint = _newest(checkpoints)
-    likelihood = build_likelihood(ModelConfig(**checkpoint.model), checkpoint.image_shape[0])
-    nats = [column for column in history.columns if column.startswith(SPLITS)]
-    # four decimals to read; the history keeps every digit
-    table = history.round(dict.fromkeys(nats, 4) | {"seconds": 2}).assign(run=run, data=checkpoint.dataset.title)
-    card = {
-        "run": run,
-        "dataset": checkpoint.dataset.model_dump(),
-        "unit": "nats per image, averaged over images; lower is better",
-        "note": loss_words(likelihood.words, checkpoint.settings.get("train.binarisation", "none")),
-        "columns": _described(list(table.columns), likelihood.name, checkpoint),
-    }
-    return table, card
-
-
-# Kedro looks up the types of a node: those of figures are left out, because they would import what draws them.
-def draw_loss_curves(table: pd.DataFrame, card: dict[str, Any]) -> tuple[object, object]:
-    """The loss and its parts over the epochs, as a figure of Matplotlib and of Plotly."""
-    last = {str(name): value for name, value in table.iloc[-1].items()}
-    caption = Caption.of("Loss over the epochs", card["run"], DataCard(**card["dataset"]), last, card["note"])
-    return loss_curves(table, caption), interactive_loss_curves(table, caption)
 
 
 def draw_samples(
@@ -104,7 +53,8 @@ def draw_samples(
         which = "of each class" if model.classes else "from the prior"
         caption = _caption(f"Samples {which} ({shown_words(model.likelihood)})", run, checkpoint)
         if model.classes:
-            return traversal_grid(images, [str(label) for label in range(model.classes)], caption)
+            names = [checkpoint.dataset.class_name(label) for label in range(model.classes)]
+            return traversal_grid(images, names, caption)
         return sample_grid(images, side, caption)
 
     return _one_an_epoch("sample", checkpoints, draw)
@@ -168,7 +118,9 @@ def draw_latent_map(checkpoints: Partitions, test_images: ImageSet, test_codes: 
     top, several = int(test_codes["groups"][0]), len(test_codes["groups"]) > 1
     where = "the top group of latents" if several else "latent space"
     caption = _caption(f"Where {which} lie in {where}", run, checkpoint)
-    return latent_map(test_codes["means"][:shown, :top], test_images["labels"][:shown], caption)
+    return latent_map(
+        test_codes["means"][:shown, :top], test_images["labels"][:shown], caption, checkpoint.dataset.class_name
+    )
 
 
 def draw_traversal(
@@ -192,7 +144,7 @@ def draw_traversal(
         images = traverse(model, test_codes["means"][:1], dimensions, values, labels=label)
     labels = [f"z{dimension}\n{kl[dimension]:.2f} nats" for dimension in dimensions]
     which = "dimensions of the top group of latents" if len(model.groups) > 1 else "latent dimensions"
-    given = f", given class {label}" if model.classes else ""
+    given = f", given class {checkpoint.dataset.class_name(label)}" if label is not None else ""
     title = f"The most active {which}, from {values[0]:g} to {values[-1]:g}{given}"
     return traversal_grid(images, labels, _caption(title, run, checkpoint))
 
@@ -214,11 +166,13 @@ def draw_latent_groups(checkpoints: Partitions, run: str, config: ReportConfig, 
     noises = torch.randn(side, model.latent_dim - model.groups[0], generator=generator)
     rows, columns = torch.arange(side).repeat_interleave(side), torch.arange(side).repeat(side)
 
+    given = f", class {checkpoint.dataset.class_name(0)}" if model.classes else ""
+
     def draw(title: str, top: Tensor, noise: Tensor, names: list[str]) -> Image:
         labels = class_labels(model, [0] * len(top), len(top)) if model.classes else None
         with machine.measuring():
             images = decode(model, complete(model, top, noise, labels), labels)
-        return traversal_grid(images, names, _caption(title + (", class 0" if model.classes else ""), run, checkpoint))
+        return traversal_grid(images, names, _caption(title + given, run, checkpoint))
 
     def one_changes() -> Image:
         top, noise = tops[:1].repeat(len(model.groups) * side, 1), noises[:1].repeat(len(model.groups) * side, 1)
@@ -252,22 +206,6 @@ def _one_an_epoch(
     """{"sample_epoch_001": …}: each page is drawn when it is written: a long run needs no more memory."""
     pages: LazyPictures = {name.replace("vae", kind, 1): partial(draw, read) for name, read in checkpoints.items()}
     return pages, list(pages.values())[-1]()
-
-
-def _described(columns: list[str], distortion: str, checkpoint: Checkpoint) -> dict[str, str]:
-    """What each column of the table holds; training, test and validation have one text."""
-    objective = checkpoint.objective["name"]
-    texts = COLUMNS | {
-        "loss": f"what was minimised: the objective {objective}, with its weights and bounds on the rate",
-        distortion: f"distortion -log p(x|z) of the {checkpoint.model['likelihood']} likelihood, summed over pixels",
-        "neg_elbo": f"{distortion} + kld: the negative evidence lower bound, the loss at beta 1",
-    }
-    described, further = {}, f"further term of the objective {objective}, or of its training"
-    for column in columns:
-        split = next((split for split in SPLITS if column.startswith(split)), "")
-        name = column.removeprefix(split)
-        described[name] = texts.get(name, further) if split else texts[name]
-    return described
 
 
 def _newest(checkpoints: Partitions) -> Checkpoint:
