@@ -142,10 +142,10 @@ def test_edges_do_not_overshoot(tmp_path, size):
 
 
 def test_large_jpegs_look_as_if_decoded_in_full(tmp_path):
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)).resize((1600, 1200))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (75, 100, 3), np.uint8)).resize((1600, 1200))
     path = written(tmp_path / "a.jpg", image, quality=95)
-    full = image.crop((200, 0, 1400, 1200)).resize((16, 16), Image.Resampling.BILINEAR)
-    assert np.abs(decoded(path, size=16, channels=3).astype(int) - np.asarray(full)).max() <= 3
+    full = image.crop((200, 0, 1400, 1200)).resize((150, 150), Image.Resampling.BILINEAR)
+    assert np.abs(decoded(path, size=150, channels=3).astype(int) - np.asarray(full)).mean() < 1
 
 
 @pytest.mark.parametrize(("suffix", "options"), [("png", {}), ("webp", {"lossless": True})])
@@ -193,11 +193,11 @@ def test_one_of_train_and_test_among_others_is_a_class(tmp_path):
 
 
 def test_pictures_in_colour_have_three_channels(tmp_path):
-    Image.new("RGB", (5, 5), (1, 2, 3)).save(tmp_path / "a.png")
-    Image.new("RGB", (5, 5), (1, 2, 3)).save(tmp_path / "b.PNG")
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
+    for name in ("a.png", "b.PNG"):
+        Image.fromarray(pixels).save(tmp_path / name)
     images = read(tmp_path, channels=3).train.images
-    assert images.shape == (1, 3, 4, 4)
-    assert images[0, :, 2, 1].tolist() == [1, 2, 3]
+    assert torch.equal(images, torch.from_numpy(pixels).permute(2, 0, 1)[None])
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,8 @@ import sys
 from pathlib import Path
 from vae_mnist.datasets.folder import read_folder
 
-read_folder(Path(sys.argv[1]), size=4, channels=1, test_share=0.5, seed=0, damaged="refuse", workers=2)
+if __name__ == "__main__":
+    read_folder(Path(sys.argv[1]), size=4, channels=1, test_share=0.5, seed=0, damaged="refuse", workers=2)
 """
 
 
@@ -443,19 +444,20 @@ def ended(process):
 
 @contextmanager
 def decoding(tmp_path):
-    """A program whose two other processes decode, and all three of them; none outlives the block."""
+    """A program and two others that decode for it; none outlives the block."""
+    (tmp_path / "script.py").write_text(SCRIPT)
     (tmp_path / "set").mkdir()
-    Image.new("L", (5000, 5000)).save(tmp_path / "set" / "0.png")
+    Image.new("L", (8000, 8000)).save(tmp_path / "set" / "0.png")
     for copy in range(1, 400):
         (tmp_path / "set" / f"{copy}.png").hardlink_to(tmp_path / "set" / "0.png")
-    command = [sys.executable, "-c", SCRIPT, tmp_path / "set"]
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "set"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         main, busy = psutil.Process(process.pid), []
         try:
             while len(busy) < 2:
                 assert process.poll() is None, process.stderr.read()
                 time.sleep(0.1)
-                busy = [child for child in main.children() if child.cpu_times().user > 1]
+                busy = [child for child in main.children() if child.cpu_times().user > 4]  # after their start
             yield process, busy
             deadline = time.monotonic() + 20
             while not all(map(ended, [main, *busy])):
@@ -467,11 +469,12 @@ def decoding(tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_no_process(tmp_path):
+def test_ctrl_c_ends_all_processes_at_once(tmp_path):
     with decoding(tmp_path) as (process, _):
+        started = time.monotonic()
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        said = process.communicate(timeout=60)[1]
-        assert (said.count("Traceback"), said.splitlines()[-1]) == (1, "KeyboardInterrupt")
+        assert process.communicate(timeout=60)[1].endswith("\nKeyboardInterrupt\n")
+        assert time.monotonic() - started < 5
 
 
 @pytest.mark.slow

@@ -3,12 +3,10 @@
 import hashlib
 import multiprocessing
 import os
-import signal
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -55,11 +53,8 @@ def decode_all(paths: list[str], *, size: int, channels: int, workers: int) -> G
     # joblib's processes start sooner, but after Ctrl-C they can wait for each other for ever.
     others = multiprocessing.active_children()
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _follow_parent)
-    with _interrupts_blocked():  # for good in the processes that start here: Ctrl-C goes to the first one only
-        decoded = executor.map(task, paths, chunksize=CHUNK)
-        started = [process for process in multiprocessing.active_children() if process not in others]
     try:
-        yield from decoded
+        yield from executor.map(task, paths, chunksize=CHUNK)
     except BrokenProcessPool as error:
         raise DataError(
             f"expected {workers} processes to decode {len(paths):,} pictures, found that one of them ended: for want "
@@ -67,23 +62,12 @@ def decode_all(paths: list[str], *, size: int, channels: int, workers: int) -> G
             "single one decodes in this process."
         ) from error
     except BaseException:
-        for process in started:
-            process.kill()  # they may have seconds of work to do
+        for process in multiprocessing.active_children():
+            if process not in others:
+                process.kill()  # what it was given may take it many seconds
         raise
     finally:
         executor.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    if os.name == "nt":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _follow_parent() -> None:
@@ -120,10 +104,11 @@ def decode(path: str, *, size: int, channels: int) -> Decoded:
 
 
 def _pixels(content: bytes, size: int, channels: int) -> bytes:
-    with Image.open(BytesIO(content), formats=FORMATS) as image:
+    read = partial(Image.open, formats=FORMATS)
+    with read(BytesIO(content)) as image:
         if image.format == "PNG":
             image.verify()  # checksums, which decoding does not look at; the image cannot be used after it
-    with Image.open(BytesIO(content), formats=FORMATS) as image:
+    with read(BytesIO(content)) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
         image.draft(None, (4 * size, 4 * size))  # decodes a large JPEG at half, a quarter or an eighth of its size
