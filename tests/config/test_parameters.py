@@ -23,6 +23,7 @@ def test_the_shipped_parameters_are_right_and_frozen(parameters):
         whole.train.epochs = 3
 
 
+SOURCES = "'auto', 'mnist', 'sample', 'fashion', 'kmnist', 'qmnist', 'emnist', 'sprites', 'folder' or 'npz'"
 DEVICES = "auto, cpu, cuda, cuda:1 (or another number) or mps"
 
 
@@ -46,10 +47,11 @@ DEVICES = "auto, cpu, cuda, cuda:1 (or another number) or mps"
         ("train.device", "cuda:007", DEVICES),
         ("train.threads", 0, "'auto' or greater than or equal to 1"),
         ("train.seed", 2**63, "less than 9223372036854775808"),
-        ("ingest.source", "x", "'auto', 'mnist' or 'sample'"),
+        ("ingest.source", "x", SOURCES),
         ("ingest.image_size", 48, "28, 32, 64 or 128"),
         ("ingest.image_size", "64", "28, 32, 64 or 128"),
         ("ingest.channels", 2, "1 or 3"),
+        ("ingest.channels", True, "a number"),
         ("objective.beta", -1.0, "greater than or equal to 0"),
     ],
 )

@@ -165,7 +165,7 @@ def out_of_range(parameters, places):
         elif isinstance(value, int | float):
             right = 0 <= value < 2**63 and (not isinstance(value, bool) or path in BOOLEAN)
         elif value is None:
-            right = path in ("evaluate.images", "generate.label")
+            right = path in ("evaluate.images", "generate.label", "ingest.folder.path", "ingest.npz.path")
         else:
             right = isinstance(value, dict | list) or (isinstance(value, str) and 0 < len(value) < 300)
         wrong += [] if right else [f"{path}={value!r}"]

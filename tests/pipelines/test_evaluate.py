@@ -12,7 +12,9 @@ from vae_mnist.data.pixels import binarise
 from vae_mnist.measures.bounds import average_terms, evenly_spread, importance_weighted
 from vae_mnist.measures.codes import accuracies
 from vae_mnist.measures.decomposition import decompose_rate
+from vae_mnist.measures.disentanglement import disentanglement
 from vae_mnist.measures.distances import frechet_distance, gaussian_kl, gaussian_total_correlation
+from vae_mnist.measures.judge import judged, unfilled_judge
 from vae_mnist.measures.latents import active_units, aggregate_moments, posterior_statistics, prior_moments
 from vae_mnist.measures.measured import Measured
 from vae_mnist.objectives import Elbo
@@ -228,6 +230,65 @@ def test_labels_are_read_from_codes_and_pixels_if_asked_for(finished, sample_ima
     words = ["posterior means"] * 4 + ["grey pixels"] * 4
     assert [each.data for each in measured] == [sample.format(name) for name in words]
     assert all(each.value > 0.6 for each in measured if "pixels" in each.data)  # the model has hardly learned
+
+
+def test_samples_are_judged_if_asked_for_by_a_judge_that_is_trained_once(finished, sample_images):
+    assert read(finished, "sample_quality") == []
+    asked = {"run": "judged", "evaluate__kinds__sample_quality": True, "evaluate__sample_images": 300}
+    assert finished.invoke("--pipelines=train", run="judged").exit_code == 0
+    result = finished.invoke("--pipelines=evaluate", **asked)
+    assert result.exit_code == 0, result.output
+    measured = read(finished, "sample_quality", "judged")
+    assert all(each in read(finished, run="judged") for each in measured)
+
+    distance, floor = (one(measured, f"{name}frechet_distance") for name in ("", "floor_"))
+    assert distance.value > 10 * floor.value > 0, "the model has hardly learned"
+    sample = "5,000-digit sample of MNIST: {} and 300 test images, by features of the judge"
+    assert distance.data == sample.format("pixel means of 300 samples")
+    assert floor.data == sample.format("300 training images")
+    assert 0.95 < distance.settings["judge_accuracy"] < 1
+    assert one(measured, "floor_precision").value > 0.7
+    assert one(measured, "floor_class_entropy").value == pytest.approx(math.log(10), abs=0.05)
+    shares = [each for each in measured if each.name == "share_of_class"]
+    assert [each.settings["class"] for each in shares] == list("0123456789")
+    assert sum(each.value for each in shares) == pytest.approx(1)
+
+    (path,) = finished.path("05_model_input", "judges").iterdir()
+    made, content, judge = path.stat().st_ino, path.read_bytes(), unfilled_judge(1, 10)
+    weights = {name: tensor for name, tensor in load_file(path).items() if name != "accuracy"}
+    judge.load_state_dict(weights, assign=True)
+    said = judged(judge.eval(), sample_images[1]["images"]).probabilities.argmax(1)
+    right = (said == sample_images[1]["labels"]).double().mean()
+    assert right == pytest.approx(distance.settings["judge_accuracy"], abs=0.002)
+
+    finished.invoke("--pipelines=evaluate", **asked)
+    assert path.stat().st_ino == made
+    save_file({"accuracy": torch.ones((), dtype=torch.float64)}, path)
+    finished.invoke("--pipelines=evaluate", **asked)
+    assert path.read_bytes() == content, "made again, to the bit"
+    assert read(finished, "sample_quality", "judged") == measured
+
+
+def test_disentanglement_needs_images_whose_factors_are_known(finished):
+    shutil.copytree(finished.path("06_models", "default"), finished.path("06_models", "tangled"))
+    result = finished.invoke("--pipelines=evaluate", run="tangled", evaluate__kinds__disentanglement=True)
+    assert result.exit_code == 1
+    assert "expected images whose factors are known, got 5,000-digit sample of MNIST" in result.output
+
+
+@pytest.mark.slow
+def test_disentanglement_of_sprites_is_that_of_their_test_codes(project):
+    given = {"ingest__source": "sprites", "train__epochs": 1, "evaluate__kinds__disentanglement": True}
+    result = project.invoke("--pipelines=ingest,train,evaluate,report", **given)
+    assert result.exit_code == 0, result.output
+    codes = load_file(project.path("07_model_output", "default", "test_codes.safetensors"))
+    images = load_file(project.path("05_model_input", "test_images.safetensors"))
+    measured = read(project, "disentanglement")
+    again = disentanglement(codes["means"], images["factors"], seed=0)
+    assert [each.name for each in measured] == list(again._fields)
+    assert [each.value for each in measured] == pytest.approx(list(again), abs=1e-6)
+    assert {each.data for each in measured} == {"sprites: posterior means of 3,600 test images"}
+    assert measured[0].settings["factors"] == "shape, scale, rotation, x, y"
 
 
 def test_codes_are_compared_with_those_of_another_prior(finished):

@@ -1,6 +1,7 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,12 +11,16 @@ from vae_mnist.config.parameters import IngestConfig
 from vae_mnist.data.images import ImageSet, RawImages, images_sha256
 from vae_mnist.datasets import published
 from vae_mnist.datasets.sources import SourcesDataset
+from vae_mnist.datasets.sprites import SHAPES, make_sprites
 from vae_mnist.errors import DataError
 from vae_mnist.pipelines.ingest.nodes import read_images, split_images
 
 from ..helpers.idx import four_files, lay_out
 
-BASE = {"validation_size": 0, "image_size": 28, "channels": 1, "emnist": {"split": "balanced"}}
+BASE = {
+    "validation_size": 0, "image_size": 28, "channels": 1, "emnist": {"split": "balanced"},
+    "folder": {"path": None, "test_share": 0.1, "seed": 0, "damaged": "refuse"}, "npz": {"path": None},
+}  # fmt: skip
 
 
 def config(source="sample", **changes):
@@ -271,3 +276,50 @@ def test_factors_follow_their_images():
     assert card.factors == {"shape": 10, "scale": 11}
     other = part | {"factors": part["factors"].flip(0)}
     assert images_sha256(other) != images_sha256(part), "they identify the data as well"
+
+
+def test_a_folder_of_pictures_in_colour_is_trained_on_under_its_own_name(project, tmp_path):
+    train, _ = make_sprites(32, 3)
+    folder = tmp_path / "toys"
+    for label, shape in enumerate(SHAPES):
+        (folder / shape).mkdir(parents=True)
+        for index, image in enumerate(train.images[train.labels == label][:40]):
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / shape / f"{index}.png")
+    asked = {
+        "ingest__source": "folder", "ingest__folder__path": folder, "ingest__folder__test_share": 0.25,
+        "ingest__image_size": 32, "ingest__channels": 3, "model__likelihood": "discretised_logistic",
+    }  # fmt: skip
+    result = project.run("--pipelines=ingest,train,evaluate,report", train__epochs=1, **asked)
+    assert "digit" not in result.stdout
+    card = json.loads(project.path("05_model_input", "data_card.json").read_text(encoding="utf-8"))
+    assert card["title"] == "toys 32 x 32 in colour: 90 training + 30 test images"
+    assert sorted(card["class_names"]) == sorted(SHAPES)
+    assert (card["image_shape"], sum(card["class_counts"]["test"])) == ([3, 32, 32], 30)
+    images = load_file(project.path("05_model_input", "train_images.safetensors"))["images"]
+    assert all((train.images == image).flatten(1).all(1).any() for image in images[:5])
+    assert "these images were made before" in project.run("--pipelines=ingest", **asked).stdout
+    asked["ingest__folder__seed"] = 1
+    assert "these images were made before" not in project.run("--pipelines=ingest", **asked).stdout
+
+
+def test_arrays_of_an_npz_file_are_ingested_without_classes(project, tmp_path):
+    images = np.arange(30 * 28 * 28, dtype=np.uint32).reshape(30, 28, 28).astype(np.uint8)
+    path = tmp_path / "cells.npz"
+    np.savez(
+        path, train_images=images, train_labels=np.zeros(30, int), test_images=images, test_labels=np.zeros(30, int)
+    )
+    result = project.invoke("--pipelines=ingest,train", ingest__source="npz", ingest__npz__path=path, train__epochs=1)
+    assert result.exit_code == 0, result.output
+    card = json.loads(project.path("05_model_input", "data_card.json").read_text(encoding="utf-8"))
+    assert (card["name"], card["class_names"], card["class_counts"]["train"]) == ("cells", [], [30])
+    assert torch.equal(
+        load_file(project.path("05_model_input", "test_images.safetensors"))["images"],
+        torch.from_numpy(images)[:, None],
+    )
+
+
+@pytest.mark.parametrize("source", ["folder", "npz"])
+def test_a_source_without_its_path_is_refused_before_anything_runs(project, source):
+    result = project.invoke("--pipelines=ingest", ingest__source=source)
+    assert result.exit_code == 1
+    assert f"ingest.{source}.path: expected a path with ingest.source={source}, got null" in result.output

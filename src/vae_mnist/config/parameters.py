@@ -8,10 +8,23 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .model import SEVERAL_GROUPS, ModelConfig
 from .objective import ObjectiveConfig
-from .types import ParameterGroup, Seed, text
+from .types import NoBoolean, ParameterGroup, Seed, text
 
 GREY_SAYS_MORE = "Grey values of the pixels before say more about a pixel than black and white ones."
 NAME_BYTES, PATH_BYTES = 255, 3072  # Linux takes 255 and 4,096, and longer names lie below the folder
+
+
+def _folder_path(value: str) -> str:
+    try:
+        name, whole = max(map(len, os.fsencode(value).split(b"/"))), len(os.fsencode(value))
+    except UnicodeError:  # half a character, which no file name can hold
+        name = whole = 0
+    if whole == 0 or "\x00" in value or name > NAME_BYTES or whole > PATH_BYTES:
+        raise ValueError(f"a folder path (names up to {NAME_BYTES} bytes, {PATH_BYTES:,} in total)")
+    return value
+
+
+FolderPath = Annotated[str, AfterValidator(_folder_path)]
 
 
 class EmnistConfig(ParameterGroup):
@@ -20,14 +33,31 @@ class EmnistConfig(ParameterGroup):
     split: Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"]
 
 
+class FolderConfig(ParameterGroup):
+    """A folder of pictures."""
+
+    path: FolderPath | None
+    test_share: Annotated[float, Field(gt=0.0, lt=1.0)]
+    seed: Seed
+    damaged: Literal["refuse", "skip"]
+
+
+class NpzConfig(ParameterGroup):
+    """An .npz file of images and labels."""
+
+    path: FolderPath | None
+
+
 class IngestConfig(ParameterGroup):
     """Which images to read, how many to hold out, and in which size and colours."""
 
-    source: Literal["auto", "mnist", "sample", "fashion", "kmnist", "qmnist", "emnist"]
+    source: Literal["auto", "mnist", "sample", "fashion", "kmnist", "qmnist", "emnist", "sprites", "folder", "npz"]
     emnist: EmnistConfig
+    folder: FolderConfig
+    npz: NpzConfig
     validation_size: Annotated[int, Field(ge=0, le=10**9)]
     image_size: Literal[28, 32, 64, 128]
-    channels: Literal[1, 3]
+    channels: Annotated[Literal[1, 3], NoBoolean]
 
 
 class TrainConfig(ParameterGroup):
@@ -70,6 +100,8 @@ class Kinds(ParameterGroup):
     latents: bool
     decomposition: bool
     codes: bool
+    sample_quality: bool
+    disentanglement: bool
 
 
 class EvaluateConfig(ParameterGroup):
@@ -82,6 +114,7 @@ class EvaluateConfig(ParameterGroup):
     seed: Seed
     chunk_size: Annotated[int, Field(ge=1, le=16_777_216)]
     decomposition_images: Annotated[int, Field(ge=1, le=1_000_000)]
+    sample_images: Annotated[int, Field(ge=20, le=1_000_000)]
 
 
 class ReportConfig(ParameterGroup):
@@ -114,19 +147,6 @@ def _number_as_name(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _folder_path(value: str) -> str:
-    try:
-        name, whole = max(map(len, os.fsencode(value).split(b"/"))), len(os.fsencode(value))
-    except UnicodeError:  # half a character, which no file name can hold
-        name = whole = 0
-    if whole == 0 or "\x00" in value or name > NAME_BYTES or whole > PATH_BYTES:
-        raise ValueError(f"a folder path (names up to {NAME_BYTES} bytes, {PATH_BYTES:,} in total)")
-    return value
-
-
-FolderPath = Annotated[str, AfterValidator(_folder_path)]
-
-
 class Locations(ParameterGroup):
     """Names and folders, from globals.yml (the catalog needs them as well) or the command line."""
 
@@ -156,10 +176,25 @@ class Parameters(Locations):
 
     @model_validator(mode="after")
     def _choices_go_together(self) -> Self:
-        rules = (self._about_pixels, self._about_groups, self._about_parts_of_the_rate, self._about_training)
+        rules = (
+            self._about_source,
+            self._about_pixels,
+            self._about_groups,
+            self._about_parts_of_the_rate,
+            self._about_training,
+        )
         if problems := [problem for rule in rules for problem in rule()]:
             raise ValueError("\n".join(problems))
         return self
+
+    def _about_source(self) -> Iterator[str]:
+        source = self.ingest.source
+        paths = {"folder": self.ingest.folder.path, "npz": self.ingest.npz.path}
+        if source in paths and paths[source] is None:
+            yield (
+                f"ingest.{source}.path: expected a path with ingest.source={source}, got null. "
+                f"Use --params=ingest.{source}.path=…"
+            )
 
     def _about_pixels(self) -> Iterator[str]:
         likelihood, trained, evaluated = self.model.likelihood, self.train.binarisation, self.evaluate.binarisation

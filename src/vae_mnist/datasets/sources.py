@@ -7,10 +7,14 @@ from typing import Any, get_args
 from kedro.io import AbstractDataset, DatasetError
 
 from ..config.parameters import IngestConfig
-from ..data.images import RawImages, Readers
-from .mnist import read, remove_leftovers
+from ..data.images import ImageSet, RawImages, Readers
+from .folder import read_folder
+from .mnist import read, remove_leftovers, shown
+from .npz import read_npz
+from .parts import OwnImages
 from .published import PublishedName, published
 from .sample import read_sample
+from .sprites import FACTORS, SHAPES, Sprites, make_sprites
 
 
 class SourcesDataset(AbstractDataset[None, Readers]):
@@ -31,6 +35,9 @@ class SourcesDataset(AbstractDataset[None, Readers]):
         return {
             **{name: partial(self._read_published, name) for name in get_args(PublishedName)},
             "sample": lambda _: read_sample(),
+            "sprites": _make_sprites,
+            "folder": _read_pictures,
+            "npz": _read_arrays,
         }
 
     def _read_published(self, name: PublishedName, config: IngestConfig) -> RawImages:
@@ -49,3 +56,42 @@ class SourcesDataset(AbstractDataset[None, Readers]):
 
     def _describe(self) -> dict[str, Any]:
         return {"path": self._path.as_posix()}
+
+
+def _read_pictures(config: IngestConfig) -> RawImages:
+    from joblib import cpu_count
+
+    asked = config.folder
+    folder = Path(asked.path or "")
+    read = read_folder(
+        folder,
+        size=config.image_size,
+        channels=config.channels,
+        test_share=asked.test_share,
+        seed=asked.seed,
+        damaged=asked.damaged,
+        workers=cpu_count(),
+    )
+    return _own(read, folder, f"pictures under {shown(folder)} (test_share {asked.test_share:g}, seed {asked.seed})")
+
+
+def _read_arrays(config: IngestConfig) -> RawImages:
+    path = Path(config.npz.path or "")
+    return _own(read_npz(path), path, f"arrays of {shown(path)}")
+
+
+def _own(read: OwnImages, path: Path, source: str) -> RawImages:
+    name = path.resolve().stem
+    train, test = (ImageSet(images=part.images, labels=part.labels) for part in (read.train, read.test))
+    files = {file: facts | {"known": None} for file, facts in read.files.items()}
+    return RawImages(name if name.isprintable() else repr(name), source, files, train, test, read.classes)
+
+
+def _make_sprites(config: IngestConfig) -> RawImages:
+    train, test = (_with_factors(part) for part in make_sprites(config.image_size, config.channels))
+    factors = dict(list(FACTORS.items())[: train["factors"].shape[1]])
+    return RawImages("sprites", "rendered by vae_mnist", {}, train, test, SHAPES, factors)
+
+
+def _with_factors(part: Sprites) -> ImageSet:
+    return ImageSet(images=part.images, labels=part.labels, factors=part.factors)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import InputError
 
 # As in disentanglement_lib (Locatello et al. 2019), with which most published scores were measured. The random forest
-# is not: it takes the place of gradient boosting, which takes six times as long (docs/measures.md).
+# is not: it takes the place of gradient boosting, which takes four to seven times as long (docs/measures.md).
 BINS = 20  # of equal width
 TEST_SHARE = 1 / 3  # 5,000 of 15,000 images
 SVM = {"C": 0.01, "class_weight": "balanced"}

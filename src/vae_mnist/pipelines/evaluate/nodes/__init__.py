@@ -6,15 +6,20 @@ from ....measures.measured import Measured
 from .bounds import measure_bounds
 from .codes import measure_codes
 from .decomposition import measure_decomposition
+from .disentanglement import measure_disentanglement
 from .latents import encode_test_images, measure_latents
+from .samples import make_judge, measure_sample_quality
 
 __all__ = [
     "collect",
     "encode_test_images",
+    "make_judge",
     "measure_bounds",
     "measure_codes",
     "measure_decomposition",
+    "measure_disentanglement",
     "measure_latents",
+    "measure_sample_quality",
 ]
 
 
