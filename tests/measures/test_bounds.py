@@ -7,7 +7,14 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 from vae_mnist.config.model import MixtureConfig
 from vae_mnist.errors import InputError
-from vae_mnist.measures.bounds import average_terms, evenly_spread, importance_weighted
+from vae_mnist.measures.bounds import (
+    Mean,
+    average_terms,
+    evenly_spread,
+    importance_weighted,
+    nll_of_images,
+    terms_of_images,
+)
 from vae_mnist.models import VAE
 from vae_mnist.models.gaussian import DiagonalGaussian
 from vae_mnist.models.mixture import MixturePrior
@@ -229,3 +236,29 @@ def test_nothing_is_kept_from_one_group_of_images_to_the_next(model, images):
     nll(model, images[:20], 1000)
     assert len(alive) == 10
     assert len(set(alive[1:])) == 1  # the first has no group before it
+
+
+def test_the_terms_and_bounds_of_single_images_have_the_means_that_are_reported(model, images):
+    terms = terms_of_images(model, Elbo(), images, batch_size=30)
+    losses = average_terms(model, Elbo(), images, batch_size=30)
+    assert {name: each.mean().item() for name, each in terms.items()} == {
+        "loss": losses.loss, "distortion": losses.distortion, "rate": losses.rate, **losses.extra
+    }  # fmt: skip
+    each = nll_of_images(model, images, 4, seed=0, chunk_size=30)
+    assert nll(model, images, 4) == (
+        pytest.approx(each.mean().item(), rel=1e-6),
+        pytest.approx(each.std().item() / 10, rel=1e-6),
+    )
+
+
+def test_terms_are_given_in_the_order_of_the_images(model, images):
+    terms = terms_of_images(model, Elbo(), images, batch_size=30)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        parts = [model(part, torch.randn(1, len(part), 2, generator=generator)) for part in images.split(30)]
+    torch.testing.assert_close(terms["distortion"], torch.cat([part.nll[0] for part in parts]).double())
+
+
+def test_the_standard_error_of_a_mean():
+    assert Mean.of(torch.tensor([1.0, 2.0, 3.0, 6.0], dtype=torch.float64)) == (3.0, pytest.approx((14 / 3 / 4) ** 0.5))
+    assert Mean.of(torch.tensor([5.0])) == (5.0, 0.0)

@@ -69,6 +69,17 @@ def test_the_bound_can_be_measured_again_from_what_it_states(metrics, checkpoint
     assert bound.value < one(metrics, "neg_elbo", "binarised").value
 
 
+def test_the_bounds_of_each_image_are_kept_with_the_checksum_of_the_images(metrics, finished, sample_images):
+    kept = load_file(finished.path("07_model_output", "default", "image_bounds.safetensors"))
+    for name in ("neg_elbo", "importance_weighted_nll"):
+        bound = one(metrics, name, "binarised")
+        assert kept[name].shape == (1000,)
+        assert kept[name].mean().item() == pytest.approx(bound.value, rel=1e-6)
+        assert kept[name].double().std().item() / 1000**0.5 == pytest.approx(bound.standard_error, rel=1e-5)
+        digest = binarise(sample_images[1]["images"], seed=0)[1]
+        assert bytes(kept[f"{name}_images"].tolist()).hex() == digest
+
+
 def test_codes_and_what_they_carry(metrics, finished, checkpoint_path, sample_images):
     model = load_model(checkpoint_path)
     means, kl, variances = posterior_statistics(model, sample_images[1]["images"])
@@ -112,6 +123,8 @@ def test_the_bound_of_some_images_says_how_many_and_which(
     again = importance_weighted(load_model(checkpoint_path), evenly_spread(targets, 30), 3, seed=0, chunk_size=500)
     assert bound.value == pytest.approx(again.nll, rel=1e-6)
     assert one(measured, "neg_elbo", "binarised") == one(read(finished), "neg_elbo", "binarised")
+    kept = load_file(finished.path("07_model_output", "some", "image_bounds.safetensors"))
+    assert (len(kept["neg_elbo"]), len(kept["importance_weighted_nll"])) == (1000, 30)
     value = f"importance_weighted_nll {bound.value:.2f} +- {bound.standard_error:.2f} nats"
     assert f"{value}, k = 3, {bound.data} (sha256 of all 1,000: {sha256[:12]}…)" in caplog.text
 
@@ -322,6 +335,7 @@ def test_kinds_can_be_switched_off(finished):
     result = finished.invoke("--pipelines=evaluate,report", run="unmeasured", **off)
     assert result.exit_code == 0, result.output
     assert read(finished, run="unmeasured") == []
+    assert load_file(finished.path("07_model_output", "unmeasured", "image_bounds.safetensors")) == {}
 
 
 @pytest.mark.usefixtures("ingested")

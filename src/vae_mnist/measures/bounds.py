@@ -31,6 +31,18 @@ class Losses(NamedTuple):
         return self.distortion + self.rate
 
 
+class Mean(NamedTuple):
+    """A mean over images."""
+
+    value: float
+    standard_error: float  # 0 for one image
+
+    @classmethod
+    def of(cls, values: Tensor) -> "Mean":
+        """The mean of values (N,)."""
+        return cls(values.mean().item(), values.std().item() / sqrt(len(values)) if len(values) > 1 else 0.0)
+
+
 class ImportanceWeighted(NamedTuple):
     """An importance-weighted bound on the negative log-likelihood."""
 
@@ -38,7 +50,6 @@ class ImportanceWeighted(NamedTuple):
     standard_error: float  # of that mean over images; 0 for one image
 
 
-@torch.inference_mode()
 def average_terms(
     model: VAE,
     objective: Objective,
@@ -48,7 +59,23 @@ def average_terms(
     step: int = 0,
     batch_size: int = BATCH_SIZE,
 ) -> Losses:
-    """The terms of the objective over all images, with noise from a fixed seed.
+    """The means of `terms_of_images`, which has the arguments and errors."""
+    terms = terms_of_images(model, objective, images, labels, step=step, batch_size=batch_size)
+    means = {name: values.mean().item() for name, values in terms.items()}
+    return Losses(means.pop("loss"), means.pop("distortion"), means.pop("rate"), means)
+
+
+@torch.inference_mode()
+def terms_of_images(
+    model: VAE,
+    objective: Objective,
+    images: Tensor,
+    labels: Tensor | None = None,
+    *,
+    step: int = 0,
+    batch_size: int = BATCH_SIZE,
+) -> dict[str, Tensor]:
+    """The terms of the objective for each image, with noise from a fixed seed: (N,) float64 each, on the CPU.
 
     Args:
         model: on the device of the images; its mode is not changed.
@@ -63,7 +90,7 @@ def average_terms(
     """
     check_some(images)
     generator = torch.Generator().manual_seed(TEST_NOISE_SEED)
-    sums: dict[str, float] = {}
+    found: dict[str, Tensor] = {}
     size = max(1, batch_size // objective.samples)
     for start in range(0, len(images), size):
         pixels, classes = as_pixels(images[start : start + size]), _part(labels, start, size)
@@ -74,21 +101,29 @@ def average_terms(
         terms = objective(model(pixels, noise, classes), torch.tensor(step), extra)
         values = {"loss": terms.loss, "distortion": terms.distortion, "rate": terms.rate, **terms.extra}
         for name, value in values.items():
-            sums[name] = sums.get(name, 0.0) + value.sum(dtype=_widest(value)).item()
-    means = {name: value / len(images) for name, value in sums.items()}
-    return Losses(means.pop("loss"), means.pop("distortion"), means.pop("rate"), means)
+            if name not in found:
+                found[name] = torch.empty(len(images), dtype=torch.float64)
+            found[name][start : start + size] = value
+    return found
 
 
-@torch.inference_mode()
 def importance_weighted(
     model: VAE, images: Tensor, samples: int, labels: Tensor | None = None, *, seed: int, chunk_size: int
 ) -> ImportanceWeighted:
-    """The importance-weighted bound with `samples` posterior samples an image (Burda et al. 2016).
+    """The mean of `nll_of_images`, which has the arguments and errors."""
+    return ImportanceWeighted(*Mean.of(nll_of_images(model, images, samples, labels, seed=seed, chunk_size=chunk_size)))
+
+
+@torch.inference_mode()
+def nll_of_images(
+    model: VAE, images: Tensor, samples: int, labels: Tensor | None = None, *, seed: int, chunk_size: int
+) -> Tensor:
+    """The importance-weighted bound of each image, (N,) float64 on the CPU (Burda et al. 2016).
 
     Args:
         model: on the device of the images.
         images: (N, C, H, W), 0 or 1 (0 or 255 as uint8) for a bound on a likelihood.
-        samples: k.
+        samples: k, posterior samples an image.
         labels: (N,) int64, for a conditional model; others ignore them.
         seed: of the posterior samples; which of them an image gets depends on a chunk size above DRAWN as well.
         chunk_size: decoder outputs held at once; k may exceed it.
@@ -113,8 +148,7 @@ def importance_weighted(
                 some, rows = slice(column, column + width), slice(row, row + chunk_size)
                 part[rows, some] = model(pixels[some], noise[rows, some], _part(classes, column, width)).log_weights
         nll[start : start + group] = importance_weighted_nll(log_weights)
-    spread = nll.std().item() / sqrt(len(nll)) if len(nll) > 1 else 0.0
-    return ImportanceWeighted(nll.mean().item(), spread)
+    return nll
 
 
 def _part(labels: Tensor | None, start: int, size: int) -> Tensor | None:
@@ -126,8 +160,3 @@ def evenly_spread(images: Tensor, count: int) -> Tensor:
     if count >= len(images):
         return images
     return images[torch.arange(count, device=images.device) * len(images) // count]
-
-
-def _widest(tensor: Tensor) -> torch.dtype:
-    # Apple's MPS has no float64.
-    return torch.float32 if tensor.device.type == "mps" else torch.float64

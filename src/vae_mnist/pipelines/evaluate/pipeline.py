@@ -22,7 +22,7 @@ def create_pipeline() -> Pipeline:
     kinds = ["bounds", "latents", "decomposition", "codes", "sample_quality", "disentanglement"]
     return Pipeline(
         [
-            Node(measure_bounds, [newest, test, evaluate, train], "bounds", name="measure_bounds"),
+            Node(measure_bounds, [newest, test, *settings], ["bounds", "image_bounds"], name="measure_bounds"),
             Node(encode_test_images, [newest, test, train], "test_codes", name="encode_test_images"),
             Node(measure_latents, ["test_codes", evaluate], "latents", name="measure_latents"),
             Node(measure_decomposition, [newest, test, evaluate, train], "decomposition", name="measure_decomposition"),
