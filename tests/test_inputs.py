@@ -28,7 +28,7 @@ def test_no_node_changes_its_inputs(finished, monkeypatch):
         return run(node, inputs)
 
     monkeypatch.setattr(Node, "run", watched)
-    for pipelines in ("ingest,train,evaluate,report", "generate"):
+    for pipelines in ("ingest,train,evaluate,report", "generate", "compare"):
         result = finished.invoke(f"--pipelines={pipelines}", run="watched")
         assert result.exit_code == 0, result.output
     assert given.keys() == {node.name for pipeline in register_pipelines().values() for node in pipeline.nodes}

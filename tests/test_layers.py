@@ -56,7 +56,7 @@ def test_no_file_has_more_than_300_lines():
 
 def test_a_pipeline_is_a_table_of_less_than_60_lines():
     tables = lines_of("pipelines/*/pipeline.py")
-    assert len(tables) == 5
+    assert len(tables) == 6
     assert {path.parent.name: lines for path, lines in tables.items() if lines >= 60} == {}
 
 

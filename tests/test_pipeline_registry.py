@@ -5,7 +5,7 @@ def test_bare_run_is_ingest_train_evaluate_and_report_and_nothing_else():
     every = register_pipelines()
     expected = every["ingest"] + every["train"] + every["evaluate"] + every["report"]
     assert set(every["__default__"].nodes) == set(expected.nodes)
-    assert set(every) == {"__default__", "ingest", "train", "evaluate", "report", "generate"}
+    assert set(every) == {"__default__", "ingest", "train", "evaluate", "report", "generate", "compare"}
 
 
 def test_every_dataset_that_crosses_a_pipeline_is_persisted(finished):

@@ -18,13 +18,18 @@ PREVIEWS = {
     "history": "TablePreview",
     "data_card": "JSONPreview",
     "metrics": "JSONPreview",
+    "comparison_table": "TablePreview",
+    "rate_distortion": "ImagePreview",
+    "run_samples": "ImagePreview",
 }
 
 
 @pytest.mark.slow
 def test_the_site_shows_every_node_and_dataset_with_layer_colour_and_preview(finished):
-    result = finished.kedro("viz", "build", "--include-previews", check=True, cold=True)
-    assert "WARNING" not in result.stdout + result.stderr
+    for _ in range(2):  # before and after there is a comparison
+        result = finished.kedro("viz", "build", "--include-previews", check=True, cold=True)
+        assert "WARNING" not in result.stdout + result.stderr
+        assert finished.invoke("--pipelines=compare").exit_code == 0
     build = finished.root / "build"
     assert "<script" in (build / "index.html").read_text()
     site = json.loads((build / "api" / "main").read_text())
@@ -40,6 +45,8 @@ def test_the_site_shows_every_node_and_dataset_with_layer_colour_and_preview(fin
     assert sorted(layer for layer, _ in colours) == sorted(LAYERS), "one colour a layer"
     assert len({fill for _, fill in colours}) == len(LAYERS), "another for each"
 
+    compared = json.loads((build / "api" / "pipelines" / "compare").read_text())["nodes"]
+    nodes |= {node["name"]: node for node in compared}
     details = {name: json.loads((build / "api" / "nodes" / nodes[name]["id"]).read_text()) for name in PREVIEWS}
     assert {name: detail["preview_type"] for name, detail in details.items()} == PREVIEWS
     assert all(detail["preview"] for detail in details.values())

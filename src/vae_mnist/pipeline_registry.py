@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
+from .pipelines.compare.pipeline import create_pipeline as compare
 from .pipelines.evaluate.pipeline import create_pipeline as evaluate
 from .pipelines.generate.pipeline import create_pipeline as generate
 from .pipelines.ingest.pipeline import create_pipeline as ingest
@@ -10,13 +11,14 @@ from .pipelines.train.pipeline import create_pipeline as train
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Bare `kedro run` ingests, trains, evaluates and reports; `generate` runs only when it is asked for."""
+    """Bare `kedro run` ingests, trains, evaluates and reports; `generate` and `compare` run only if asked for."""
     pipelines = {
         "ingest": ingest(),
         "train": train(),
         "evaluate": evaluate(),
         "report": report(),
         "generate": generate(),
+        "compare": compare(),
     }
     everyday = ("ingest", "train", "evaluate", "report")
     return {"__default__": Pipeline([pipelines[name] for name in everyday]), **pipelines}

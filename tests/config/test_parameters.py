@@ -151,10 +151,11 @@ def test_an_objective_for_one_group_of_latents_is_refused_with_several(parameter
     assert found.startswith("evaluate.kinds.decomposition: expected false with model.network=conv and model.prior=nor")
 
 
-RUNS = ["default", "z16", "beta-4.0_long", 16, "x" * 64, "x", "console", "com10", "con-1", "a.nul"]
+RUNS = ["default", "z16", "beta-4.0_long", 16, "x" * 64, "x", "console", "com10", "con-1", "a.nul", "comparison2"]
 NO_RUNS = [
     "../up", "/abs", "a/b", "a\\b", "..", ".", "", ".hidden", "nul\x00", "x" * 65, "x" * 300, "a b", "x\n", "\n", 1.5,
     True, None, "end.", "con", "PRN", "Aux.txt", "nul.tar.gz", "NUL.txt", "com1", "LPT9.x", "\uff0e\uff0e",
+    "comparison", "Comparison",
 ]  # fmt: skip
 FOLDERS = ["data", "/scratch/vae", "../elsewhere", "a b", "x" * 255, "\u20ac" * 85, "a/" * 1500]
 NO_FOLDERS = ["", "a\0b", "x" * 256, "\u20ac" * 86, "a/" * 1600, "\ud800", None, 5, ["data"]]

@@ -5,7 +5,7 @@ from vae_mnist.datasets.judges import JudgesDataset
 
 
 def test_judges_of_other_data_are_kept(tmp_path):
-    dataset = JudgesDataset(folder=str(tmp_path / "judges"))
+    dataset = JudgesDataset(path=str(tmp_path / "judges"))
     assert dataset.load()("a") is None
     dataset.save({})
     assert not (tmp_path / "judges").exists()
@@ -18,4 +18,4 @@ def test_judges_of_other_data_are_kept(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no tensors"])
 def test_a_damaged_judge_is_as_none(tmp_path, content):
     (tmp_path / "a.safetensors").write_bytes(content)
-    assert JudgesDataset(folder=str(tmp_path)).load()("a") is None
+    assert JudgesDataset(path=str(tmp_path)).load()("a") is None

@@ -35,7 +35,7 @@ IMPORTS = """
     kedro.framework.cli.cli kedro.framework.cli.project kedro.framework.session kedro.config kedro.runner
     kedro.validation kedro_telemetry.plugin kedro_viz.launchers.cli.main kedro_viz.integrations.kedro.hooks
     kedro_datasets.json kedro_datasets.pandas kedro_datasets.partitions
-    kedro_datasets.pillow kedro_datasets.plotly
+    kedro_datasets.pillow kedro_datasets.plotly kedro_datasets.text
 """
 
 # Python and the libraries read these variables while they are loaded; a child of the server is too late for them.

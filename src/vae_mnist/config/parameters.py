@@ -1,6 +1,7 @@
 """All parameters as frozen classes: types and ranges here, values and reasons in conf/base."""
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
@@ -142,23 +143,47 @@ class GenerateConfig(ParameterGroup):
     checkpoint: Annotated[str, text(r"newest|vae_epoch_[0-9]{3,7}", "'newest' or a name such as vae_epoch_005")]
 
 
+# `comparison` is the folder that compare writes to, beside those of the runs.
+RUN_NAME = (
+    r"(?!(?i:con|prn|aux|nul|com[1-9]|lpt[1-9])(\.|\Z))(?!(?i:comparison)\Z)"
+    r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?"
+)
+
+
 def _number_as_name(value: object) -> object:
     # `--params=run=16` arrives as an integer; as a name it is plain.
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _names(value: object) -> object:
+    """Names in one text: `--params` cannot give a list, and takes a comma for the end of a value."""
+    value = _number_as_name(value)
+    return re.findall(r"[^,\s]+", value) if isinstance(value, str) else value
+
+
+RunName = Annotated[
+    str,
+    BeforeValidator(_number_as_name),
+    text(
+        RUN_NAME,
+        "a name of at most 64 letters, digits, '.', '_' and '-' that begins with a letter or digit, does not end "
+        "in '.' and is neither 'comparison' nor a reserved Windows device name (con, nul, com1, …)",
+    ),
+]
+
+
+class CompareConfig(ParameterGroup):
+    """Which runs are compared, and samples of them."""
+
+    runs: Annotated[tuple[RunName, ...], BeforeValidator(_names), Field(min_length=1, strict=False)] | None
+    samples: Annotated[int, Field(ge=1, le=32)]
+    seed: Seed
+
+
 class Locations(ParameterGroup):
     """Names and folders, from globals.yml (the catalog needs them as well) or the command line."""
 
-    run: Annotated[
-        str,
-        BeforeValidator(_number_as_name),
-        text(
-            r"(?!(?i:con|prn|aux|nul|com[1-9]|lpt[1-9])(\.|\Z))[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?",
-            "a name of at most 64 letters, digits, '.', '_' and '-' that begins with a letter or digit, does not end "
-            "in '.' and is not a reserved Windows device name (con, nul, com1, …)",
-        ),
-    ]
+    run: RunName
     data_root: FolderPath
     mnist_root: FolderPath = ""  # not given: <data_root>/01_raw
 
@@ -173,6 +198,7 @@ class Parameters(Locations):
     evaluate: EvaluateConfig
     report: ReportConfig
     generate: GenerateConfig
+    compare: CompareConfig
 
     @model_validator(mode="after")
     def _choices_go_together(self) -> Self:

@@ -14,15 +14,15 @@ Judges = Callable[[str], Mapping[str, Tensor] | None]  # of the data set's sha25
 
 
 class JudgesDataset(AbstractDataset[dict[str, dict[str, Tensor]], Judges]):
-    """{sha256 of a data set: tensors of its judge} <-> <folder>/<sha256>.safetensors; saving keeps the others.
+    """{sha256 of a data set: tensors of its judge} <-> <path>/<sha256>.safetensors; saving keeps the others.
 
     Args:
-        folder: of the files.
+        path: of their folder.
         metadata: for Kedro-Viz.
     """
 
-    def __init__(self, *, folder: str, metadata: dict[str, Any] | None = None) -> None:
-        self._folder = Path(folder)
+    def __init__(self, *, path: str, metadata: dict[str, Any] | None = None) -> None:
+        self._path = Path(path)
         self.metadata = metadata
 
     def load(self) -> Judges:
@@ -46,10 +46,10 @@ class JudgesDataset(AbstractDataset[dict[str, dict[str, Tensor]], Judges]):
             self._file(sha256).save(tensors)
 
     def _file(self, sha256: str) -> TensorsDataset:
-        return TensorsDataset(filepath=str(self._folder / f"{sha256}.safetensors"))
+        return TensorsDataset(filepath=str(self._path / f"{sha256}.safetensors"))
 
     def _exists(self) -> bool:
         return True  # that there are none is an answer as well
 
     def _describe(self) -> dict[str, Any]:
-        return {"folder": self._folder.as_posix()}
+        return {"path": self._path.as_posix()}

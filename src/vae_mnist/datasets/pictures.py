@@ -29,8 +29,9 @@ class ImageDataset(AtomicFile, PlainImage):  # type: ignore[misc]
     durable = False
 
     def preview(self) -> ImagePreview:
-        """The file, for Kedro-Viz."""
-        return ImagePreview(b64encode(Path(self._filepath).read_bytes()).decode())
+        """The file, for Kedro-Viz, which warns of every error; nothing of a file that is not there yet."""
+        path = Path(self._filepath)
+        return ImagePreview(b64encode(path.read_bytes()).decode() if path.is_file() else "")
 
     @staticmethod
     def _get_format(file_path: PurePosixPath) -> str:

@@ -84,7 +84,7 @@ def _grid(
 ) -> Image.Image:
     """A page of tiles, each about `side` pixels on its longer side."""
     _check(rows)
-    tiles = [_tiles(row, side) for row in rows]  # (N, H', W', C) each
+    tiles = [as_tiles(row, side) for row in rows]  # (N, H', W', C) each
     _, height, width, channels = tiles[0].shape
     columns = max(map(len, tiles))
     words = [line for label in labels for line in label.split("\n")]
@@ -110,7 +110,7 @@ def _grid(
     return picture
 
 
-def _tiles(images: Tensor, side: int) -> NDArray[np.uint8]:
+def as_tiles(images: Tensor, side: int) -> NDArray[np.uint8]:
     """Tiles (N, H', W', C) of images (N, C, H, W), each pixel a square; grey ones as dark ink on paper."""
     scale = max(1, side // max(images.shape[2:]))
     values = images.detach().cpu().float().clamp(0, 1).permute(0, 2, 3, 1).numpy()

@@ -15,7 +15,7 @@ from ..config.model import ModelConfig
 from ..config.objective import ObjectiveConfig
 from ..config.parameters import GenerateConfig, IngestConfig, TrainConfig
 from ..errors import ConfigError, DataError
-from .places import SHARED, location, shown
+from .places import OF_ALL_RUNS, SHARED, location, of_all_runs, shown
 
 
 def check_parameters(loader: OmegaConfigLoader) -> None:
@@ -52,6 +52,11 @@ def check_run(pipeline: Pipeline, catalog: DataCatalog) -> None:
         raise ConfigError(
             f"objective.name: expected elbo, iwae or dreg with torchrun, got {objective.name}. Its loss compares all "
             "images of a batch, and each process has a part of them only. Use kedro run, or objective.name=elbo."
+        )
+    if not of_all_runs(pipeline) and any(OF_ALL_RUNS in node.tags for node in pipeline.nodes):
+        raise ConfigError(
+            "compare reads what runs have left, this one as well, and could come before it has left anything: run "
+            "kedro run --pipelines=compare by itself."
         )
     parallel = isinstance(catalog, SharedMemoryDataCatalog)
     streaming = [node.name for node in pipeline.nodes if inspect.isgeneratorfunction(node.func)]

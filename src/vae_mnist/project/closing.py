@@ -6,7 +6,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
 from ..storage.losses import beside
-from .places import SHARED, folder, shown
+from .places import SHARED, folder, location, of_all_runs, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +20,9 @@ def closing_words(pipeline: Pipeline, catalog: DataCatalog) -> str:
         catalog: with their results.
     """
     outputs = pipeline.all_outputs()
+    if of_all_runs(pipeline):
+        places = (shown(location(catalog, name)) for name in sorted(outputs) if folder(catalog, name))
+        return "\n".join(f"written    {place}" for place in places)
     lines = [f"run        {catalog.load('params:run')}"]
     if not SHARED.isdisjoint(pipeline.datasets()) and catalog.exists("data_card"):
         card = catalog.load("data_card")

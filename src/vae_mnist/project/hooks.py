@@ -14,8 +14,9 @@ from ..errors import RunInUseError
 from .checks import check_model, check_parameters, check_run, machine_of
 from .closing import closing_words
 from .loading import ConfigLoader
+from .places import of_all_runs
 from .record import start_record
-from .run import OpenRun
+from .run import OpenRun, tidy
 
 
 class ProjectHooks:
@@ -38,7 +39,7 @@ class ProjectHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Refuse a run that cannot work or that another process is at; then begin its record.
+        """Refuse a run that cannot work or that another process is at; then begin its record, if it has one.
 
         Raises:
             ConfigError: device, precision or runner are not available here, or the images are too small for the model.
@@ -59,6 +60,9 @@ class ProjectHooks:
             check_run(pipeline, catalog)
             check_model(pipeline, catalog, parameters)
             facts = machine_of(pipeline, parameters)
+            if of_all_runs(pipeline):
+                tidy(pipeline, catalog)
+                return
             atexit.register(self.end, "stopped")
             self._run = OpenRun(start_record(run_params, parameters, facts), catalog)
         try:

@@ -3,9 +3,17 @@
 from pathlib import Path
 
 from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
 
 # What all runs read; every other dataset belongs to one run.
-SHARED = frozenset({"train_images", "validation_images", "test_images", "data_card"})
+SHARED = frozenset({"train_images", "validation_images", "test_images", "data_card", "judges"})
+# The tag of nodes that read what all runs have left, and work on none.
+OF_ALL_RUNS = "compare"
+
+
+def of_all_runs(pipeline: Pipeline) -> bool:
+    """Whether a pipeline works on no run: it takes no lock and writes no record."""
+    return all(OF_ALL_RUNS in node.tags for node in pipeline.nodes)
 
 
 def location(catalog: DataCatalog, name: str) -> Path:

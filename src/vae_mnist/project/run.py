@@ -3,6 +3,7 @@
 import logging
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 from time import process_time
 from typing import TYPE_CHECKING
 
@@ -49,11 +50,10 @@ class OpenRun:
             RunInUseError: another process works on this run.
             WriteError: the folders cannot be written to.
         """
-        models, image_set = location(self._catalog, "checkpoints"), folder(self._catalog, "data_card")
+        models, shared = location(self._catalog, "checkpoints"), {folder(self._catalog, name) for name in SHARED}
         self._held.enter_context(hold(models))
         for place in {models, *(folder(self._catalog, name) for name in [*pipeline.all_outputs(), "run_record"])}:
-            for left in remove_leftovers(place, MIN_AGE_SECONDS if place == image_set else 0):
-                logger.info("removed %s, left by a run that was killed", shown(left))
+            _tidy(place, MIN_AGE_SECONDS if place in shared else 0)
         earlier = self._catalog.load("run_record") if self._catalog.exists("run_record") else []
         self._records = [*earlier, self.record]
         self._save()
@@ -95,3 +95,18 @@ class OpenRun:
 
     def _save(self) -> None:
         self._catalog.save("run_record", self._records)
+
+
+def tidy(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Remove temporary files left by killed processes, where others may be at work: only those that are old.
+
+    Raises:
+        WriteError: one cannot be removed.
+    """
+    for place in {folder(catalog, name) for name in pipeline.all_outputs()}:
+        _tidy(place, MIN_AGE_SECONDS)
+
+
+def _tidy(place: Path | None, min_age: float) -> None:
+    for left in remove_leftovers(place, min_age):
+        logger.info("removed %s, left by a run that was killed", shown(left))
