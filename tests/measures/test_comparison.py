@@ -111,10 +111,11 @@ def test_losses_of_different_objectives_are_not_ranked():
 
 
 def test_runs_on_other_data_have_a_table_of_their_own():
-    runs = [run(name="a", data="few"), run(name="b", sha256=("1", "x", "3")), run(name="c", sha256=("1", "x", "3"))]
-    assert [(table.data, [row.name for row in table.rows]) for table in tables(runs)] == [
-        ("images", ["b", "c"]),
-        ("few", ["a"]),
+    """Also where the title is the same."""
+    runs = [run(name="a"), run(name="b", sha256=("1", "x", "3")), run(name="c", sha256=("1", "x", "3"))]
+    assert [(table.sha256, [row.name for row in table.rows]) for table in tables(runs)] == [
+        (("1", "x", "3"), ["b", "c"]),
+        (("1", "2", "3"), ["a"]),
     ]
 
 
@@ -164,6 +165,11 @@ def test_a_family_has_the_mean_and_the_standard_deviation_over_its_seeds():
 )  # fmt: skip
 def test_other_runs_are_no_family(other):
     assert families([seeded("a", 0), other]) == []
+
+
+def test_of_two_runs_with_one_seed_the_first_is_of_the_family():
+    (family,) = families([seeded("a", 0), seeded("again", 0), seeded("b", 1)])
+    assert [run.name for run in family] == ["a", "b"]
 
 
 def test_a_measure_that_a_member_lacks_has_no_mean():

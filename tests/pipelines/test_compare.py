@@ -17,6 +17,7 @@ from vae_mnist.pipelines.compare.nodes import figures
 from vae_mnist.project.lock import hold
 
 from ..helpers.processes import MANY, running, wait_for
+from ..helpers.project import ROOT, as_params
 
 NLL, BOUND = "importance_weighted_nll", "neg_elbo (dynamically binarised)"
 FILES = ["comparison.csv", "comparison.html", "rate_distortion.png", "samples.png"]
@@ -176,6 +177,16 @@ def test_a_run_can_be_compared_while_it_trains(project):
     rows = table(project.path())
     assert rows["remarks"].tolist() == ["not evaluated"]
     assert rows["epochs"]["default"] >= 1
+
+
+@pytest.mark.slow
+def test_the_documented_loop_trains_a_run_a_seed_which_are_a_family(project):
+    text = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if line.startswith("for seed in"))
+    project.command("bash", "-c", line.replace("--params=", f"{as_params()},"), check=True)
+    assert project.invoke("--pipelines=compare").exit_code == 0
+    names = [f"default-seed{seed}" for seed in (0, 1, 2)]
+    assert table(project.path()).index.tolist() == [*names, "default (3 seeds)"]
 
 
 def test_temporary_files_of_a_killed_comparison_are_removed_when_they_are_old(several, finished):

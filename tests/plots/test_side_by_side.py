@@ -17,9 +17,12 @@ def test_rows_have_images_of_any_size_and_colour(caption, noise):
         return [x for x in range(len(row) - len(image[0])) if np.array_equal(row[x : x + len(image[0])], image[0])]
 
     shades = np.repeat(shades[..., None], 3, axis=2)
+    tops = []
     for image in (shades, colours):
         ((x, y),) = [(x, y) for y in range(len(page) - len(image)) for x in places(image, y)[:1]][:1]
         assert np.array_equal(page[y : y + len(image), x : x + len(image)], image)
+        tops.append(y)
+    assert tops[1] - tops[0] > 84, "rows lie apart"
 
 
 def test_a_row_without_images_says_why(caption, noise):

@@ -55,6 +55,7 @@ def test_words_are_escaped():
     assert "<title>A &lt;title&gt;</title>" in PAGE
     assert "<h2>few &lt;images&gt;</h2>" in PAGE
     assert "<dt>&lt;</dt><dd>less</dd>" in PAGE
+    assert "<small>best &amp; first</small>" in PAGE
     assert "a<b>" not in PAGE
 
 

@@ -85,7 +85,7 @@ class Run(NamedTuple):
         """
         in_bits = measure.unit == "bits per dimension"
         name = str(measure.settings.get("of", measure.name))
-        if name not in self.of_images or (in_bits and not self.image_shape):
+        if name not in self.of_images:
             return None
         values = self.of_images[name].double() / (prod(self.image_shape) * log(2) if in_bits else 1)
         # The values are kept in single precision.
