@@ -71,11 +71,12 @@ def test_what_was_measured_in_another_way_has_a_column_of_its_own():
         run([measure("nll", samples=50, epoch=2, seed=0), measure("units", better=None)], name="b"),
         run([measure("nll", samples=500, epoch=9, seed=0), measure("nll", samples=50, epoch=3, seed=0)], name="c"),
         run([measure("kl_of_dimension", dimension=3), measure("kl_of_group", group=1)], name="d"),
+        run([measure("bits", of="nll", samples=50), measure("bits", of="neg_elbo")], name="e"),
     ]
     found = {column.label: list(column.measures) for column in columns(runs)}
     assert found == {
         "neg_elbo (grey)": ["a"], "neg_elbo (binarised)": ["a"], "nll (samples 50)": ["b", "c"], "units": ["b"],
-        "nll (samples 500)": ["c"],
+        "nll (samples 500)": ["c"], "bits (of nll)": ["e"], "bits (of neg_elbo)": ["e"],
     }  # fmt: skip
 
 

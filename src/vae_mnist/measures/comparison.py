@@ -211,10 +211,10 @@ def _apart(one: Measured, every: Sequence[Measured]) -> str:
     same = [each.data.split(", ") for each in every if each.name == one.name]
     apart = [phrase for phrase in one.data.split(", ") if not all(phrase in phrases for phrases in same)]
     alike = [_settings(each) for each in every if (each.name, each.data) == (one.name, one.data)]
-    for key, value in _settings(one).items():
-        if not all(key in settings and settings[key] == value for settings in alike) and not key.endswith("sha256"):
-            apart.append(f"{key} {value}")
-    return ", ".join(apart)
+    differing = [key for key, value in _settings(one).items() if any(each.get(key) != value for each in alike)]
+    of_all = [key for key in differing if all(key in each for each in alike)]
+    kept = (key for key in of_all or differing if not key.endswith("sha256"))
+    return ", ".join([*apart, *(f"{key} {shown(_settings(one)[key])}" for key in kept)])
 
 
 def shown(value: object) -> str:
