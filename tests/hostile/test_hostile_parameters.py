@@ -153,6 +153,7 @@ def named(mutant, said):
 
 
 KINDS = [f"evaluate.kinds.{kind}" for kind in Kinds.model_fields]
+NULL = ("evaluate.images", "generate.label", "compare.runs", "ingest.folder.path", "ingest.npz.path")
 BOOLEAN = ("train.resume", "train.compile", "model.conditional", *KINDS)
 
 
@@ -165,7 +166,7 @@ def out_of_range(parameters, places):
         elif isinstance(value, int | float):
             right = 0 <= value < 2**63 and (not isinstance(value, bool) or path in BOOLEAN)
         elif value is None:
-            right = path in ("evaluate.images", "generate.label", "ingest.folder.path", "ingest.npz.path")
+            right = path in NULL
         else:
             right = isinstance(value, dict | list) or (isinstance(value, str) and 0 < len(value) < 300)
         wrong += [] if right else [f"{path}={value!r}"]

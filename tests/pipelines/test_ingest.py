@@ -74,30 +74,37 @@ def test_sample_goes_straight_to_the_sample(small_files, readers, caplog):
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+SAID = "these images were made before, from the same source and with the same checksums"
+CHANGES = {"ingest__image_size": 32, "ingest__channels": 3}
+
+
+def ingest(project, **more):
+    """Whether images were not made again, and the content of the files."""
+    output = project.run("--pipelines=ingest", **(CHANGES | more)).stdout
+    return SAID in output, {path.name: path.read_bytes() for path in project.path("05_model_input").iterdir()}
+
+
 def test_images_that_were_made_before_are_not_made_again(project):
-    changes = {"ingest__image_size": 32, "ingest__channels": 3}
-    said = "these images were made before, from the same source and with the same checksums"
-    folder = project.path("05_model_input")
-
-    def ingest(**more):
-        """Whether they were not made, and the content of the files."""
-        output = project.run("--pipelines=ingest", **(changes | more)).stdout
-        return said in output, {path.name: path.read_bytes() for path in folder.iterdir()}
-
-    made, files = ingest()
+    made, files = ingest(project)
     assert not made
-    tensors = folder / "train_images.safetensors"
+    tensors = project.path("05_model_input", "train_images.safetensors")
     before = tensors.stat().st_ino
-    assert ingest() == (True, files)
+    assert ingest(project) == (True, files)
     assert tensors.stat().st_ino == before
+
+
+@pytest.mark.slow
+def test_images_that_others_replaced_or_that_are_damaged_are_made_again(project):
+    _, files = ingest(project)
     for more in ({"ingest__channels": 1}, {"ingest__image_size": 28}, {"ingest__validation_size": 100}):
-        assert not ingest(**more)[0]
-        assert ingest() == (False, files)
+        assert not ingest(project, **more)[0]
+        assert ingest(project) == (False, files)
+    folder = project.path("05_model_input")
     for damaged in ("test_images.safetensors", "data_card.json"):
         (folder / damaged).write_bytes(files[damaged][:-1] + b"x")
-        assert ingest() == (False, files)
-    tensors.unlink()
-    assert ingest() == (False, files)
+        assert ingest(project) == (False, files)
+    (folder / "train_images.safetensors").unlink()
+    assert ingest(project) == (False, files)
 
 
 def test_ingest_writes_checked_tensors_and_a_data_card(project, sample_images):
