@@ -1,9 +1,11 @@
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 
 from vae_mnist.errors import InputError
 from vae_mnist.measures import judge
 from vae_mnist.measures.judge import judged, shrunk, train_judge
+from vae_mnist.measures.samples import measure_samples
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +71,26 @@ def test_large_images_are_averaged_down():
 def test_one_class_is_refused():
     with pytest.raises(InputError, match="judge: expected images of at least two classes, got 1"):
         train_judge(torch.zeros(5, 1, 8, 8, dtype=torch.uint8), torch.zeros(5, dtype=torch.int64), 1, seed=0)
+
+
+def test_worse_images_rank_lower(trained, sample_images):
+    """Real images, blurred ones, more blurred ones and noise, each against other real images."""
+    real, others = sample_images[1]["images"], sample_images[0]["images"][:1000].float() / 255
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(others.shape, generator=generator)
+    made = [others, avg_pool2d(others, 3, 1, 1), avg_pool2d(others, 7, 1, 3), noise]
+    measured = []
+    for each in made:
+        said = judged(trained, each)
+        found = measure_samples(judged(trained, real).features, said.features, said.probabilities, seed=0)
+        measured.append({each.name: each.value for each in found})
+    for name in ("frechet_distance", "kernel_distance"):
+        values = [each[name] for each in measured]
+        assert values == sorted(values), name
+    for name in ("coverage", "recall", "density"):
+        values = [each[name] for each in measured]
+        assert values == sorted(values, reverse=True), name
+    assert measured[0]["confident_share"] > measured[2]["confident_share"]
+    assert measured[0]["precision"] > 0.8
+    assert measured[3]["precision"] < 0.1
+    assert measured[3]["class_entropy"] < 1 < measured[0]["class_entropy"]

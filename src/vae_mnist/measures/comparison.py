@@ -15,8 +15,9 @@ Z95 = 1.96  # standard errors on each side of an estimate that a 95 % interval h
 SEED, BETA = "train.seed", "objective.beta"
 # Settings of a measure that may differ between the runs of a column.
 FREE = frozenset({"epoch", "precision", "chunk_size"})
-# With these, a measure is one of many: dimension 3 of a model has nothing to do with dimension 3 of another.
-ONE_OF_MANY = frozenset({"dimension", "group"})
+# With these, a measure is one of many: dimension 3 of a model has nothing to do with dimension 3 of another, and
+# a table needs no column for each class.
+ONE_OF_MANY = frozenset({"dimension", "group", "class"})
 
 
 class Difference(NamedTuple):

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 Tensors = Mapping[str, Tensor]
 JUDGE_SEED = 0
 # What each measure counts, and which of two values is the better one.
-MEANINGS: dict[str, tuple[str, str | None]] = {
+MEANINGS: dict[str, tuple[str, Literal["lower", "higher"] | None]] = {
     "frechet_distance": ("squared distance of features", "lower"),
     "kernel_distance": ("squared distance of features", "lower"),
     "precision": ("share of samples", "higher"),
@@ -161,6 +162,7 @@ def _judged_samples(judge: Judge, model: VAE, machine: Machine, config: Evaluate
 
 def _measured(each: SampleMeasure, data: str, settings: dict[str, Value], checkpoint: Checkpoint) -> Measured:
     unit, better = MEANINGS[each.name.removeprefix("floor_")]
+    better = None if each.name.startswith("floor_") else better  # it is not the model's
     if each.of_class is not None:
         settings = settings | {"class": checkpoint.dataset.class_name(each.of_class)}
     return Measured(
