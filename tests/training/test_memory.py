@@ -35,7 +35,7 @@ from pathlib import Path
 import torch
 from tests.helpers.models import model_config, objective_config, small
 from tests.helpers.training import CARD, begin, config, epochs, settings
-from vae_mnist.data.images import Images
+from vae_mnist.data.images import ImageSet
 from vae_mnist.datasets.tensors import TensorsDataset
 from vae_mnist.measures.bounds import importance_weighted
 from vae_mnist.measures.latents import posterior_statistics
@@ -46,19 +46,19 @@ from vae_mnist.training.state import snapshot
 torch.set_num_threads(1)
 folder = Path(sys.argv[2])
 
-def images(count):
+def image_set(count):
     images = torch.full((count, 1, 28, 28), 255, dtype=torch.uint8)
-    return Images(images=images, labels=torch.zeros(count, dtype=torch.int64))
+    return ImageSet(images=images, labels=torch.zeros(count, dtype=torch.int64))
 
 def training(model, count, batch, objective, options):
     cfg = config(epochs=1, batch_size=batch, threads=1, **options)
-    splits = {"train": images(count), "test": images(10)}
+    splits = {"train": image_set(count), "test": image_set(10)}
     model, objective = model_config(**model), objective_config(name=objective)
     for state in epochs(begin(splits, cfg, model, objective), splits, cfg):
         write_checkpoint(snapshot(state, settings(cfg, model, objective), CARD), folder / "c.pt")
 
 def weighting(model, count, samples, chunk):
-    images, network = images(count)["images"], small(**model)
+    images, network = image_set(count)["images"], small(**model)
     posterior_statistics(network, images)
     importance_weighted(network, images, samples, seed=0, chunk_size=chunk)
 
