@@ -116,7 +116,7 @@ def need(name, model, count, *rest):
     if name == "training":
         batch, objective, options = rest
         chosen = model_config(**model), objective_config(name=objective), config(**options)
-        return training_need(*chosen, SHAPE, count, CPU, batch)
+        return training_need(*chosen, SHAPE, count, CPU, batch) + count * prod(SHAPE)  # here they are in no file
     if name == "weighting":
         return evaluation_need(small(**model), count, *rest)
     return generation_need(small(**model), count, 0)
@@ -177,8 +177,15 @@ def test_more_images_samples_and_weights_need_more(kind):
 def test_images_in_colour_and_their_passes_are_counted_by_their_shape():
     model, shape = model_config(), (3, 128, 128)
     pixels = prod(shape)
-    few, many = (training_need(model, objective_config(), config(), shape, count, CPU, 1) for count in (1000, 2000))
-    assert many - few == 1000 * (pixels + 16)
+
+    def need(count, device=CPU, **options):
+        return training_need(model, objective_config(), config(**options), shape, count, device, 1)
+
+    few = need(1000)
+    assert need(2000) - few == 1000 * 16, "the images are in a file"
+    assert need(2000, binarisation="static") - need(1000, binarisation="static") == 1000 * (pixels + 16)
+    card = torch.device("cuda")
+    assert need(2000, card) - need(1000, card) == 1000 * (pixels + 16)
     # parameters 14 times, of 1,000 test images at once the pixels, outputs and their terms
     parameters = 2 * 16 * pixels
     assert few > 4 * (14 * parameters + 3 * 1000 * pixels)
@@ -272,8 +279,9 @@ def test_processes_of_one_machine_share_its_memory_and_each_batch(monkeypatch):
     job = model, objective_config(), config(), SHAPE, 1000
     alone = training_need(*job, CPU, 10)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "100")
-    assert training_need(*job, CPU, 1000) == 100 * alone
-    assert training_need(*job, torch.device("cuda"), 10) == alone
+    copies = 99 * 1000 * prod(SHAPE)  # of the images, which the first process reads from their file
+    assert training_need(*job, CPU, 1000) == 100 * alone + copies
+    assert training_need(*job, torch.device("cuda"), 10) == alone + 1000 * prod(SHAPE)
 
 
 def test_free_memory_falls_by_what_is_taken():

@@ -78,7 +78,11 @@ def training_need(
     device: torch.device,
     batch_size: int,
 ) -> int:
-    """Bytes that training on `count` images of shape (C, H, W) takes at its peak, checkpoints included."""
+    """Bytes that training on `count` images of shape (C, H, W) takes at its peak, checkpoints included.
+
+    On a CPU, the images themselves are not counted: they are read from their file batch by batch, which may be larger
+    than the memory. Copies of them are: those that are binarised, and those of other processes.
+    """
     # The processes of a team on one machine share its memory and each batch; on cards each has its own.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if device.type != "cuda" else 1
     with torch.device("meta"):
@@ -86,8 +90,8 @@ def training_need(
         minimised = build_objective(objective, count, network.latent_dim)
     averaged = sum(parameter.numel() for parameter in network.parameters()) if config.average != "none" else 0
     parameters = sum(parameter.numel() for part in (network, minimised) for parameter in part.parameters())
-    copies = 2 if config.binarisation == "static" else 1
-    image_set = count * (copies * prod(image_shape) + 2 * 8)  # with label and place in the epoch's order
+    copies = processes * (2 if config.binarisation == "static" else 1) - (device.type == "cpu")
+    image_set = count * (copies * prod(image_shape) + processes * 2 * 8)  # with label and place in the epoch's order
 
     def loss(images: int) -> Tensor:
         noise = torch.empty(images, minimised.noise_dim, device="meta")
@@ -98,7 +102,7 @@ def training_need(
     with torch.no_grad():
         measured = peak_bytes(lambda: loss(min(count, BATCH_SIZE) // minimised.samples + 1))
     weights = _PARAMETER * parameters + _AVERAGE * averaged
-    return processes * (image_set + weights + int(_SPARE * max(trained, measured)))
+    return image_set + processes * (weights + int(_SPARE * max(trained, measured)))
 
 
 def evaluation_need(model: VAE, count: int, samples: int, chunk_size: int) -> int:
