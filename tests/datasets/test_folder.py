@@ -44,7 +44,7 @@ def read(root, **options):
 
 def values(part):
     """The grey value of each image."""
-    return part.images[:, 0, 0, 0].tolist()
+    return part["images"][:, 0, 0, 0].tolist()
 
 
 def refused(root, **options):
@@ -163,9 +163,9 @@ def test_folders_are_classes(tmp_path):
     images = read(tmp_path)
     assert images.classes == ("cats", "dogs")
     for part, count in ((images.train, 12), (images.test, 4)):
-        assert part.images.shape == (count, 1, 4, 4)
-        assert (part.images.dtype, part.labels.dtype) == (torch.uint8, torch.int64)
-        assert part.labels.tolist() == [int(value < 20) for value in values(part)]
+        assert part["images"].shape == (count, 1, 4, 4)
+        assert (part["images"].dtype, part["labels"].dtype) == (torch.uint8, torch.int64)
+        assert part["labels"].tolist() == [int(value < 20) for value in values(part)]
     assert sorted(values(images.train) + values(images.test)) == [*range(10, 18), *range(20, 28)]
 
 
@@ -174,7 +174,7 @@ def test_pictures_without_folders_have_no_classes(tmp_path):
         grey(value).save(tmp_path / f"{value}.png")
     images = read(tmp_path)
     assert images.classes == ()
-    assert images.train.labels.tolist() == [0] * 6
+    assert images.train["labels"].tolist() == [0] * 6
     assert sorted(values(images.train) + values(images.test)) == [*range(8)]
 
 
@@ -184,8 +184,8 @@ def test_train_and_test_are_kept_apart(tmp_path):
     assert (sorted(values(images.train)), sorted(values(images.test))) == ([1, 2, 3], [4, 5])
     images = read(lay_out(tmp_path / "classes", train__b=[1, 2], train__a=[3], test__b=[4]))
     assert images.classes == ("a", "b")
-    assert sorted(zip(values(images.train), images.train.labels.tolist(), strict=True)) == [(1, 1), (2, 1), (3, 0)]
-    assert images.test.labels.tolist() == [1]
+    assert sorted(zip(values(images.train), images.train["labels"].tolist(), strict=True)) == [(1, 1), (2, 1), (3, 0)]
+    assert images.test["labels"].tolist() == [1]
 
 
 def test_one_of_train_and_test_among_others_is_a_class(tmp_path):
@@ -196,7 +196,7 @@ def test_pictures_in_colour_have_three_channels(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 4, 3), np.uint8)
     for name in ("a.png", "b.PNG"):
         Image.fromarray(pixels).save(tmp_path / name)
-    images = read(tmp_path, channels=3).train.images
+    images = read(tmp_path, channels=3).train["images"]
     assert torch.equal(images, torch.from_numpy(pixels).permute(2, 0, 1)[None])
 
 
@@ -239,7 +239,7 @@ def test_hidden_files_and_other_kinds_are_ignored_with_one_line(tmp_path, caplog
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / ".git").mkdir()
     with caplog.at_level(logging.INFO, module.__name__):
-        assert len(read(tmp_path).train.labels) == 1
+        assert len(read(tmp_path).train["labels"]) == 1
     assert [record.message.partition(": ")[2] for record in caplog.records] == [
         "ignored files that are hidden or no PNG, JPEG or WebP ('hidden': 3, '.txt': 2, '.bmp': 1)"
     ]
@@ -264,8 +264,8 @@ def test_another_class_does_not_change_the_split_of_those_there_are(tmp_path):
 
 def test_each_class_has_its_share_of_test_pictures(tmp_path):
     lay_out(tmp_path, a=range(40), b=range(50, 58), c=range(60, 62), d=[70])
-    assert read(tmp_path).test.labels.bincount(minlength=4).tolist() == [10, 2, 1, 0]
-    assert read(tmp_path, test_share=0.99).train.labels.bincount(minlength=4).tolist() == [1, 1, 1, 1]
+    assert read(tmp_path).test["labels"].bincount(minlength=4).tolist() == [10, 2, 1, 0]
+    assert read(tmp_path, test_share=0.99).train["labels"].bincount(minlength=4).tolist() == [1, 1, 1, 1]
 
 
 def test_classes_are_mixed_in_both_parts(tmp_path):
@@ -275,8 +275,8 @@ def test_classes_are_mixed_in_both_parts(tmp_path):
     )
     for root in (tmp_path / "one", tmp_path / "two"):
         images = read(root)
-        assert 15 < images.train.labels[-60:].sum() < 45
-        assert 3 < images.test.labels[-20:].sum() < 17
+        assert 15 < images.train["labels"][-60:].sum() < 45
+        assert 3 < images.test["labels"][-20:].sum() < 17
 
 
 def test_the_checksum_is_that_of_sha256sum(tmp_path):
@@ -340,7 +340,7 @@ def test_damaged_files_are_skipped_with_a_warning_as_asked(tmp_path, caplog):
     images = read(tmp_path, damaged="skip")
     for part, before in ((images.train, whole.train), (images.test, whole.test)):
         assert values(part) == [value for value in values(before) if value not in gone]
-        assert part.labels.tolist() == [int(value >= 20) for value in values(part)]
+        assert part["labels"].tolist() == [int(value >= 20) for value in values(part)]
     assert "skipped damaged pictures: found 2 of 40" in caplog.text
     assert [*images.files] == ["38 pictures"]
 
@@ -434,8 +434,8 @@ def test_the_result_does_not_depend_on_the_number_of_processes(tmp_path):
     one, two = (read(tmp_path, workers=workers, damaged="skip") for workers in (1, 2))
     assert two.files == one.files
     for part in ("train", "test"):
-        assert torch.equal(getattr(two, part).images, getattr(one, part).images)
-        assert torch.equal(getattr(two, part).labels, getattr(one, part).labels)
+        assert torch.equal(getattr(two, part)["images"], getattr(one, part)["images"])
+        assert torch.equal(getattr(two, part)["labels"], getattr(one, part)["labels"])
 
 
 def ended(process):

@@ -82,13 +82,13 @@ def little_memory():
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_grey_images_are_read_plain_or_packed(tmp_path, save):
     images = read_npz(saved(tmp_path, save))
-    assert torch.equal(images.train.images, torch.from_numpy(RIGHT["train_images"]).unsqueeze(1))
-    assert torch.equal(images.test.images, torch.from_numpy(RIGHT["test_images"]).unsqueeze(1))
-    assert images.train.images.dtype == torch.uint8
+    assert torch.equal(images.train["images"], torch.from_numpy(RIGHT["train_images"]).unsqueeze(1))
+    assert torch.equal(images.test["images"], torch.from_numpy(RIGHT["test_images"]).unsqueeze(1))
+    assert images.train["images"].dtype == torch.uint8
 
 
 def test_colours_become_channels(tmp_path):
-    images = read_npz(saved(tmp_path, **COLOUR)).train.images
+    images = read_npz(saved(tmp_path, **COLOUR)).train["images"]
     assert images.shape == (3, 3, 4, 5)
     assert images.is_contiguous()
     assert images[2, 1, 3, 0] == COLOUR["train_images"][2, 3, 0, 1]
@@ -96,28 +96,28 @@ def test_colours_become_channels(tmp_path):
 
 def test_grey_images_may_have_an_axis_for_it(tmp_path):
     path = saved(tmp_path, train_images=RIGHT["train_images"][..., None])
-    assert read_npz(path).train.images.shape == (3, 1, 4, 5)
+    assert read_npz(path).train["images"].shape == (3, 1, 4, 5)
 
 
 def test_labels_are_read_from_one_axis_or_two_of_any_integers(tmp_path):
     for kind in ("u1", "<i8", ">i8", ">u4"):
         images = read_npz(saved(tmp_path, train_labels=np.array([2, 0, 1], kind)))
-        assert images.train.labels.tolist() == [2, 0, 1]
-        assert images.test.labels.tolist() == [1, 2]
-        assert images.train.labels.dtype == images.test.labels.dtype == torch.int64
+        assert images.train["labels"].tolist() == [2, 0, 1]
+        assert images.test["labels"].tolist() == [1, 2]
+        assert images.train["labels"].dtype == images.test["labels"].dtype == torch.int64
 
 
 def test_arrays_in_fortran_order_are_the_same(tmp_path):
     ordered = {name: np.asfortranarray(values) for name, values in COLOUR.items()}
     assert b"'fortran_order': True" in saved(tmp_path, **ordered).read_bytes()
     fortran, plain = read_npz(saved(tmp_path, **ordered)), read_npz(saved(tmp_path, **COLOUR))
-    assert torch.equal(fortran.train.images, plain.train.images)
+    assert torch.equal(fortran.train["images"], plain.train["images"])
 
 
 def test_validation_images_become_the_last_ones_for_training(tmp_path):
     images = read_npz(saved(tmp_path, val_images=RIGHT["test_images"], val_labels=np.array([5, 4])))
-    assert torch.equal(images.train.images[3:], images.test.images)
-    assert images.train.labels.tolist() == [2, 0, 1, 5, 4]
+    assert torch.equal(images.train["images"][3:], images.test["images"])
+    assert images.train["labels"].tolist() == [2, 0, 1, 5, 4]
     assert images.classes == ("0", "1", "2", "3", "4", "5")
 
 
@@ -135,7 +135,7 @@ def test_the_file_is_identified(tmp_path):
 
 def test_arrays_of_other_names_are_ignored(tmp_path):
     path = saved(tmp_path, notes=np.array([{}], object))
-    assert len(read_npz(path).train.labels) == 3
+    assert len(read_npz(path).train["labels"]) == 3
 
 
 IMAGES, LABELS = RIGHT["train_images"], RIGHT["train_labels"]
@@ -346,7 +346,7 @@ def test_archives_of_more_than_2_gib_are_read_by_their_own_end(tmp_path):
     content = path.read_bytes()[:-22]
     length, start = struct.unpack("<LL", path.read_bytes()[-10:-2])
     path.write_bytes(content + zip64_end(length, start, len(content)))
-    assert read_npz(path).train.labels.tolist() == [2, 0, 1]
+    assert read_npz(path).train["labels"].tolist() == [2, 0, 1]
     path.write_bytes(content + zip64_end(2**30, start, len(content)))
     assert "found 1,073,741,824" in refused(path)
     path.write_bytes(content + zip64_end(length, start, len(content) - 1))
@@ -369,7 +369,7 @@ def test_a_thousand_mutated_files_end_in_an_error_that_explains_or_in_right_data
             refused(path)
             ended["refused"] += 1
         else:
-            assert torch.equal(images.train.images.squeeze(1), torch.from_numpy(RIGHT["train_images"])), number
+            assert torch.equal(images.train["images"].squeeze(1), torch.from_numpy(RIGHT["train_images"])), number
             ended["right"] += 1
     print("mutated .npz files:", ended)
     assert min(ended.values()) >= 50

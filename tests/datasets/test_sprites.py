@@ -161,12 +161,12 @@ def test_the_scene_is_the_same_at_each_size(channels):
 
 
 def test_no_two_images_are_equal(parts):
-    images = torch.cat([part.images for part in parts])
+    images = torch.cat([part["images"] for part in parts])
     assert len({sha256(image.numpy().data).digest() for image in images}) == 18_000
 
 
 def test_the_parts_are_disjoint_and_together_the_grid(parts):
-    train, test = ({tuple(row) for row in part.factors[:, :5].tolist()} for part in parts)
+    train, test = ({tuple(row) for row in part["factors"][:, :5].tolist()} for part in parts)
     assert len(train) == 14_400
     assert len(test) == 3_600
     assert train | test == {
@@ -176,34 +176,36 @@ def test_the_parts_are_disjoint_and_together_the_grid(parts):
 
 def test_any_two_factors_are_independent_and_uniform_in_each_part(parts):
     for part in parts:
-        counts = list(FACTORS.values())[: part.factors.shape[1]]
+        counts = list(FACTORS.values())[: part["factors"].shape[1]]
         for a, b in combinations(range(len(counts)), 2):
-            pairs = (part.factors[:, a] * counts[b] + part.factors[:, b]).bincount(minlength=counts[a] * counts[b])
-            assert (pairs == len(part.factors) / (counts[a] * counts[b])).all(), (a, b)
+            pairs = (part["factors"][:, a] * counts[b] + part["factors"][:, b]).bincount(
+                minlength=counts[a] * counts[b]
+            )
+            assert (pairs == len(part["factors"]) / (counts[a] * counts[b])).all(), (a, b)
 
 
 def test_the_first_and_last_hundred_images_have_every_value(parts):
     for part in parts:
-        for column, count in enumerate(list(FACTORS.values())[: part.factors.shape[1]]):
-            for rows in (part.factors[:100, column], part.factors[-100:, column]):
+        for column, count in enumerate(list(FACTORS.values())[: part["factors"].shape[1]]):
+            for rows in (part["factors"][:100, column], part["factors"][-100:, column]):
                 assert len(rows.unique()) == count
 
 
 def test_images_belong_to_their_factors_and_labels_are_shapes(parts):
     for part in parts:
-        assert part.images.dtype == torch.uint8
-        assert part.labels.dtype == part.factors.dtype == torch.int64
-        assert torch.equal(part.labels, part.factors[:, 0])
+        assert part["images"].dtype == torch.uint8
+        assert part["labels"].dtype == part["factors"].dtype == torch.int64
+        assert torch.equal(part["labels"], part["factors"][:, 0])
         rows = torch.tensor([0, 17, -1])
-        channels = part.images.shape[1]
-        assert part.factors.shape[1] == {1: 5, 3: 6}[channels]
+        channels = part["images"].shape[1]
+        assert part["factors"].shape[1] == {1: 5, 3: 6}[channels]
         for row in rows:
-            assert torch.equal(part.images[row], render_sprites(part.factors[row, None], 28, channels)[0])
+            assert torch.equal(part["images"][row], render_sprites(part["factors"][row, None], 28, channels)[0])
 
 
 def test_images_in_colour_are_in_the_place_of_the_grey_ones():
     for grey, coloured in zip(made(1), made(3), strict=True):
-        assert torch.equal(grey.factors, coloured.factors[:, :5])
+        assert torch.equal(grey["factors"], coloured["factors"][:, :5])
 
 
 @pytest.mark.parametrize(
@@ -229,7 +231,7 @@ def test_images_have_the_same_bytes_on_every_machine(size, channels, expected):
 def test_the_whole_set_has_the_same_bytes_in_the_same_order():
     digest = sha256()
     for part in make_sprites(64, 1):
-        for tensor in part:
+        for tensor in part.values():
             digest.update(tensor.numpy().data)
     assert digest.hexdigest() == "f2ace45d0a5d6e5a7c476b825aa112bdbec623921357dfe0c45e176caa86cc8e"
 

@@ -290,7 +290,7 @@ def test_a_folder_of_pictures_in_colour_is_trained_on_under_its_own_name(project
     folder = tmp_path / "toys"
     for label, shape in enumerate(SHAPES):
         (folder / shape).mkdir(parents=True)
-        for index, image in enumerate(train.images[train.labels == label][:40]):
+        for index, image in enumerate(train["images"][train["labels"] == label][:40]):
             Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / shape / f"{index}.png")
     asked = {
         "ingest__source": "folder", "ingest__folder__path": folder, "ingest__folder__test_share": 0.25,
@@ -303,7 +303,7 @@ def test_a_folder_of_pictures_in_colour_is_trained_on_under_its_own_name(project
     assert sorted(card["class_names"]) == sorted(SHAPES)
     assert (card["image_shape"], sum(card["class_counts"]["test"])) == ([3, 32, 32], 30)
     images = load_file(project.path("05_model_input", "train_images.safetensors"))["images"]
-    assert all((train.images == image).flatten(1).all(1).any() for image in images[:5])
+    assert all((train["images"] == image).flatten(1).all(1).any() for image in images[:5])
     assert "these images were made before" in project.run("--pipelines=ingest", **asked).stdout
     asked["ingest__folder__seed"] = 1
     assert "these images were made before" not in project.run("--pipelines=ingest", **asked).stdout

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ..data.images import ImageSet
 from ..errors import DataError
-from .parts import MAX_BYTES, MAX_CLASSES, OwnImages, Part
+from .parts import MAX_BYTES, MAX_CLASSES, OwnImages
 
 logger = logging.getLogger(__name__)
 
@@ -98,9 +99,9 @@ def read_folder(
     parts = {}
     for part, array in images.items():
         kept = np.array([picture in used for picture in pictures if picture.part == part])
-        parts[part] = Part(
-            torch.from_numpy(array if kept.all() else array[kept]),
-            torch.tensor([picture.label for picture in used if picture.part == part]),
+        parts[part] = ImageSet(
+            images=torch.from_numpy(array if kept.all() else array[kept]),
+            labels=torch.tensor([picture.label for picture in used if picture.part == part]),
         )
     digest = hashlib.sha256()
     for path, each in sorted((os.fsencode(picture.path), each) for picture, each in used.items()):

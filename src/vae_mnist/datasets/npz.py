@@ -17,9 +17,10 @@ import torch
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from ..data.images import ImageSet
 from ..errors import DataError
 from .idx import FIX, MAX_RATIO, PIECE, is_file
-from .parts import MAX_BYTES, MAX_CLASSES, OwnImages, Part
+from .parts import MAX_BYTES, MAX_CLASSES, OwnImages
 
 REQUIRED = ("train_images", "train_labels", "test_images", "test_labels")
 OPTIONAL = ("val_images", "val_labels")
@@ -69,8 +70,11 @@ def read_npz(path: Path) -> OwnImages:
     except Exception as error:  # malformed bytes can fail in any way; each becomes one message
         raise DataError(f"{path}: expected a readable .npz file, found: {_brief(error)}. {FIX}") from error
     parts = {name: _part(path, arrays, name) for name in ("train", "val", "test") if f"{name}_images" in arrays}
-    train = Part(*map(torch.cat, zip(parts["train"], parts["val"], strict=True))) if "val" in parts else parts["train"]
-    largest = max(int(part.labels.max()) for part in (train, parts["test"]))
+    training = [parts[name] for name in ("train", "val") if name in parts]
+    train = ImageSet(
+        images=torch.cat([part["images"] for part in training]), labels=torch.cat([part["labels"] for part in training])
+    )
+    largest = max(int(part["labels"].max()) for part in (train, parts["test"]))
     classes = tuple(map(str, range(largest + 1))) if largest else ()
     return OwnImages(train, parts["test"], classes, {path.name: {"bytes": path.stat().st_size, "sha256": sha256}})
 
@@ -190,7 +194,7 @@ def _values(path: Path, archive: zipfile.ZipFile, array: _Array, name: str) -> N
     return np.frombuffer(content, array.dtype, offset=array.start).reshape(array.shape, order=array.order)
 
 
-def _part(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> Part:
+def _part(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> ImageSet:
     images, labels = arrays[f"{name}_images"], arrays[f"{name}_labels"].ravel()
     wrong = (labels < 0) | (labels >= MAX_CLASSES)
     if wrong.any():
@@ -199,7 +203,9 @@ def _part(path: Path, arrays: dict[str, NDArray[Any]], name: str) -> Part:
             f"{path}: {name}_labels: expected labels in 0..{MAX_CLASSES - 1:,}, found {labels[where]} at image {where}."
         )
     images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)  # noqa: PLR2004
-    return Part(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64)))
+    return ImageSet(
+        images=torch.from_numpy(np.ascontiguousarray(images)), labels=torch.from_numpy(labels.astype(np.int64))
+    )
 
 
 def _brief(error: Exception) -> str:

@@ -7,14 +7,14 @@ from typing import Any, get_args
 from kedro.io import AbstractDataset, DatasetError
 
 from ..config.parameters import IngestConfig
-from ..data.images import ImageSet, RawImages, Readers
+from ..data.images import RawImages, Readers
 from .folder import read_folder
 from .mnist import read, remove_leftovers, shown
 from .npz import read_npz
 from .parts import OwnImages
 from .published import PublishedName, published
 from .sample import read_sample
-from .sprites import FACTORS, SHAPES, Sprites, make_sprites
+from .sprites import FACTORS, SHAPES, make_sprites
 
 
 class SourcesDataset(AbstractDataset[None, Readers]):
@@ -82,16 +82,11 @@ def _read_arrays(config: IngestConfig) -> RawImages:
 
 def _own(read: OwnImages, path: Path, source: str) -> RawImages:
     name = path.resolve().stem
-    train, test = (ImageSet(images=part.images, labels=part.labels) for part in (read.train, read.test))
     files = {file: facts | {"known": None} for file, facts in read.files.items()}
-    return RawImages(name if name.isprintable() else repr(name), source, files, train, test, read.classes)
+    return RawImages(name if name.isprintable() else repr(name), source, files, read.train, read.test, read.classes)
 
 
 def _make_sprites(config: IngestConfig) -> RawImages:
-    train, test = (_with_factors(part) for part in make_sprites(config.image_size, config.channels))
+    train, test = make_sprites(config.image_size, config.channels)
     factors = dict(list(FACTORS.items())[: train["factors"].shape[1]])
     return RawImages("sprites", "rendered by vae_mnist", {}, train, test, SHAPES, factors)
-
-
-def _with_factors(part: Sprites) -> ImageSet:
-    return ImageSet(images=part.images, labels=part.labels, factors=part.factors)

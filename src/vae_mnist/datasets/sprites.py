@@ -19,13 +19,13 @@ which is inside or outside the shape, and a pixel is the share of its cells that
 
 import colorsys
 from math import isqrt
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data.images import ImageSet
 from ..errors import InputError
 
 SHAPES = ("square", "ellipse", "heart")
@@ -47,15 +47,7 @@ PART = 100  # images rendered at once
 SEED = 0  # of the order of images
 
 
-class Sprites(NamedTuple):
-    """Images and the factors that they were rendered from."""
-
-    images: Tensor  # (N, C, size, size) uint8
-    labels: Tensor  # (N,) int64, index into SHAPES
-    factors: Tensor  # (N, K) int64, columns as FACTORS; K = 5, with three channels 6
-
-
-def make_sprites(size: int, channels: int) -> tuple[Sprites, Sprites]:
+def make_sprites(size: int, channels: int) -> tuple[ImageSet, ImageSet]:
     """Render 14,400 training and 3,600 test images, in random order.
 
     In each part, the values of any two factors are exactly independent and uniform. A coloured image is in the same
@@ -66,7 +58,8 @@ def make_sprites(size: int, channels: int) -> tuple[Sprites, Sprites]:
         channels: 1, grey, or 3, red, green, blue.
 
     Returns:
-        (train, test).
+        (train, test); labels are positions in SHAPES, and the columns of factors those of FACTORS, without the last one
+        in grey images.
 
     Raises:
         InputError: another size or number of channels.
@@ -80,7 +73,7 @@ def make_sprites(size: int, channels: int) -> tuple[Sprites, Sprites]:
         hue = (grid * torch.tensor([1, 1, 1, 3, 7])).sum(1) % FACTORS["hue"]
         grid = torch.cat([grid, hue[:, None]], dim=1)  # (18000, 6)
     train, test = (
-        Sprites(render_sprites(part, size, channels), part[:, 0].clone(), part)
+        ImageSet(images=render_sprites(part, size, channels), labels=part[:, 0].clone(), factors=part)
         for part in (grid[~is_test], grid[is_test])
     )
     return train, test
